@@ -1,0 +1,282 @@
+"""The command line: options, file and environment become one Config; then it is run.
+
+Flags win over the file, the file over the environment, the environment over the
+defaults. Exit status: 0 a clean stop, 1 a failure at run time, 2 bad configuration.
+Nothing is bound or opened before the whole configuration has been read and checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from _udp2tls import __version__, config, log, toml, upstream
+from _udp2tls.config import BindError, Config, ConfigError, Endpoint, UpstreamSpec
+
+# What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
+DEFAULT_UPSTREAM = "tls://1.1.1.1#one.one.one.one"
+DEMO_PORT = 5300
+
+EXAMPLES = """\
+examples:
+  udp2tls -u tls://9.9.9.9#dns.quad9.net
+        forward 127.0.0.1:53 and [::1]:53 to Quad9 over TLS
+  udp2tls -l 127.0.0.1:5353 -u tls://9.9.9.9#dns.quad9.net -u tls://1.1.1.1
+        an unprivileged port, and a second upstream for when the first fails
+  udp2tls --demo
+        try everything on this machine alone: no network, no privileges
+
+environment, for containers: HOST and PORT to listen on, DNS_HOST and DNS_PORT to
+forward to. Flags win over the file, the file over the environment.
+exit status: 0 stopped cleanly, 1 failed at run time, 2 bad configuration
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, remedy="see: udp2tls --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the grammar."""
+    p = _Parser(
+        prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("file", metavar="FILE", nargs="?", help="a file ending in .toml, with the names of these options")
+    p.add_argument("-l", "--listen", metavar="ADDR[:PORT]", action="append",
+                   help="serve UDP and TCP there; repeatable (default: 127.0.0.1:53 and [::1]:53)")  # fmt: skip
+    p.add_argument("-u", "--upstream", metavar="tls://HOST[:853][#NAME]", action="append",
+                   help="ask this resolver; NAME is what its certificate must carry (default: HOST). "
+                        f"Repeatable, in order of preference (default: {DEFAULT_UPSTREAM})")  # fmt: skip
+    p.add_argument("--ca-file", metavar="FILE", help="trust these certificates (PEM) instead of the system's")
+    p.add_argument("--pin", metavar="sha256/BASE64", action="append",
+                   help="also require this public key in the verified chain; repeatable, one must match")  # fmt: skip
+    p.add_argument("--client-cert", metavar="FILE", help="certificate (PEM) to show to the upstream")
+    p.add_argument("--client-key", metavar="FILE", help="its key, if not in the same file")
+    p.add_argument("--bootstrap", metavar="ADDR[:PORT]", action="append",
+                   help="look up host names of upstreams at this resolver, over TLS, its certificate "
+                        "carrying ADDR (default: the system's resolver); repeatable")  # fmt: skip
+    p.add_argument("--allow", metavar="NET", action="append",
+                   help="client network besides loopback, e.g. 192.168.0.0/16; repeatable")  # fmt: skip
+    p.add_argument("--timeout", metavar="SECONDS", help="by when every query has an answer, or a SERVFAIL "
+                   "that says why (default: 4)")  # fmt: skip
+    p.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    p.add_argument("--log-queries", action="store_true", default=None, help="log names and clients")
+    p.add_argument("--check", action="store_true", help="read everything, print what it means, exit 0 or 2")
+    p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
+    p.add_argument("--demo", action="store_true",
+                   help="run an embedded resolver with a throwaway certificate, and forward to it")  # fmt: skip
+    p.add_argument("--version", action="version", version=f"udp2tls {__version__}")
+    return p
+
+
+def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+    """Make one Config of options, file and environment; raise ConfigError."""
+    file: toml.Table = {}
+    if options.file:
+        if not options.file.endswith(".toml"):
+            raise ConfigError(
+                f"{options.file}: this version reads files ending in .toml only",
+                remedy="stunnel.conf files will be read by a later version",
+            )
+        file = toml.read(options.file)
+    notes: list[str] = []
+
+    def values(option: str) -> list[tuple[str, str]]:
+        """Return [(value, where it came from)] of a repeatable option."""
+        given = getattr(options, option)
+        if given is not None:
+            where = "--" + option.replace("_", "-")
+            return [(value, where) for value in (given if isinstance(given, list) else [given])]
+        return file.get(option, [])
+
+    def value(option: str, default: str = "") -> tuple[str, str]:
+        return (values(option) or [(default, "")])[-1]
+
+    listen = tuple(config.parse_endpoint(text, where) for text, where in values("listen"))
+    upstreams = tuple(config.parse_upstream(text, where) for text, where in values("upstream"))
+    optional = not listen
+    if not listen:
+        listen, optional = _listen_by_environment(environment)
+    if not upstreams:
+        upstreams = _upstream_by_environment(environment)
+        if not upstreams:
+            notes.append(f"no upstream was named; using {DEFAULT_UPSTREAM}")
+            upstreams = (config.parse_upstream(DEFAULT_UPSTREAM),)
+    level, where = value("log_level", "info")
+    if level.lower() not in log.LEVELS:
+        raise ConfigError(f"{level!r} is none of {', '.join(log.LEVELS)}", where=where)
+    return Config(
+        upstreams=upstreams,
+        listen=listen,
+        listen_optional=optional,
+        ca_file=value("ca_file")[0],
+        client_cert=value("client_cert")[0],
+        client_key=value("client_key")[0],
+        pins=frozenset(config.parse_pin(text, where) for text, where in values("pin")),
+        bootstrap=tuple(_bootstrap(text, where) for text, where in values("bootstrap")),
+        allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
+        timeout=_seconds(*value("timeout", "4")),
+        log_level=level.lower(),
+        log_queries=value("log_queries", "")[0] in (True, "true"),
+        notes=tuple(notes),
+    )
+
+
+def _bootstrap(text: str, where: str) -> UpstreamSpec:
+    endpoint = config.parse_endpoint(text, where, config.DOT_PORT)
+    return UpstreamSpec(endpoint.host, endpoint.port, endpoint.host)
+
+
+def _seconds(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a number of seconds", where=where) from None
+
+
+def _listen_by_environment(environment: Mapping[str, str]) -> tuple[tuple[Endpoint, ...], bool]:
+    host, port = environment.get("HOST", "").strip(), environment.get("PORT", "").strip()
+    if host:
+        bare = f"[{host}]" if ":" in host else host
+        return (config.parse_endpoint(f"{bare}:{port or config.DNS_PORT}", "environment HOST, PORT"),), False
+    default = config.Config.__dataclass_fields__["listen"].default
+    if port:
+        number = config.parse_endpoint(f"127.0.0.1:{port}", "environment PORT").port
+        return tuple(Endpoint(endpoint.host, number) for endpoint in default), True
+    return default, True
+
+
+def _upstream_by_environment(environment: Mapping[str, str]) -> tuple[UpstreamSpec, ...]:
+    host, port = environment.get("DNS_HOST", "").strip(), environment.get("DNS_PORT", "").strip()
+    if not host and not port:
+        return ()
+    default = config.parse_upstream(DEFAULT_UPSTREAM)
+    bare = f"[{host}]" if ":" in host else host
+    spec = config.parse_upstream(
+        f"tls://{bare or default.host}:{port or config.DOT_PORT}", "environment DNS_HOST, DNS_PORT"
+    )
+    return (spec if host else UpstreamSpec(spec.host, spec.port, default.name),)
+
+
+def check(settings: Config) -> str:
+    """Say what a configuration means. Raises ConfigError for files that cannot be used."""
+    upstream.build(settings)
+    lines = [f"listen    {endpoint} (UDP and TCP)" for endpoint in settings.listen]
+    for number, spec in enumerate(settings.upstreams, 1):
+        found = "" if spec.literal else ", address looked up " + (
+            "over TLS at " + ", ".join(s.host for s in settings.bootstrap)
+            if settings.bootstrap else "by the system's resolver"
+        )  # fmt: skip
+        lines.append(f"upstream  {number}. {spec.host} port {spec.port}, certificate must be for {spec.name}{found}")
+    lines.append(f"trust     {settings.ca_file or 'the system store'}; TLS 1.2 or 1.3, always verified")
+    if settings.pins:
+        lines.append(f"pins      {len(settings.pins)}; one must be in the verified chain")
+    if settings.client_cert:
+        lines.append(f"identity  {settings.client_cert}")
+    allowed = ", ".join(map(str, settings.allow))
+    lines.append(f"clients   this machine{' and ' + allowed if allowed else ' only'}")
+    lines.append(f"timeout   {settings.timeout:g} s, then SERVFAIL with the reason")
+    lines += [f"note      {note}" for note in settings.notes]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str], forwarder_type: Callable[..., Any]) -> int:
+    """Run the program; ``forwarder_type`` is the Forwarder class. Returns the exit status."""
+    try:
+        options = parser().parse_args(argv)
+        if options.demo:
+            return _demo(options, forwarder_type)
+        settings = read(options, os.environ)
+        if options.check:
+            print(check(settings))
+            return 0
+        if options.resolve:
+            return _resolve(options.resolve, settings, forwarder_type)
+        log.setup(settings.log_level)
+        return _serve(forwarder_type(settings))
+    except ConfigError as error:
+        print(f"udp2tls: {error}", file=sys.stderr)
+        return 2
+    except BindError as error:
+        print(f"udp2tls: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(forwarder: Any, ready: Callable[[Endpoint], None] | None = None) -> int:
+    bound = forwarder.listen()
+    for endpoint in bound:
+        log.listening(endpoint)
+    for rank, one in enumerate(forwarder.delivery.upstreams, 1):
+        log.forwarding(one, rank)
+    for note in forwarder.config.notes:
+        log.note(note)
+
+    def stop(number: int, frame: object) -> None:
+        forwarder.stop(signal.Signals(number).name)
+
+    # Without the wake-up socket select would sleep on: always on Windows, and anywhere
+    # when the signal comes between the look at the flag and the call.
+    signal.set_wakeup_fd(forwarder.wake_socket.fileno(), warn_on_full_buffer=False)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+    # What is alive now stays alive; the loop itself makes no reference cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    if ready:
+        ready(bound[0])
+    try:
+        forwarder.run()
+    finally:
+        signal.set_wakeup_fd(-1)
+    return 0
+
+
+def _resolve(text: str, settings: Config, forwarder_type: Callable[..., Any]) -> int:
+    name, _, kind = text.partition("/")
+    try:
+        import dnslib
+    except ImportError:
+        raise ConfigError("--resolve needs the package dnslib", remedy="pip install dnslib") from None
+    try:
+        query = dnslib.DNSRecord.question(name, (kind or "A").upper())
+        query.add_ar(dnslib.EDNS0(udp_len=1232))
+        message = query.pack()
+    except (dnslib.DNSError, ValueError) as error:
+        raise ConfigError(f"cannot ask for this: {error}", text=text, where="--resolve") from None
+    log.setup(settings.log_level if settings.log_level != "info" else "warning")
+    forwarder = forwarder_type(settings)
+    try:
+        answer = dnslib.DNSRecord.parse(forwarder.ask(message))
+    except dnslib.DNSError as error:
+        print(f"udp2tls: the answer cannot be read: {error}", file=sys.stderr)
+        return 1
+    finally:
+        forwarder.close()
+    print(answer.toZone())
+    return 0 if answer.header.rcode in (0, 3) else 1
+
+
+def _demo(options: argparse.Namespace, forwarder_type: Callable[..., Any]) -> int:
+    from _udp2tls import demo
+
+    with tempfile.TemporaryDirectory(prefix="udp2tls-demo-") as folder:
+        made = demo.certificates(folder)
+        options.ca_file, options.file = made.ca_file, None
+        options.listen = options.listen or [f"127.0.0.1:{DEMO_PORT}"]
+        resolver, port = forwarder_type.open_demo_listener()
+        options.upstream = [f"tls://127.0.0.1:{port}#{demo.NAME}"]
+        settings = read(options, {})
+        log.setup(settings.log_level)
+        forwarder = forwarder_type(settings)
+        forwarder.clients.listen_tcp(resolver, False, demo.codec_factory(made), demo.answer)
+        return _serve(forwarder, forwarder_type.start_demo_client)

@@ -1,0 +1,261 @@
+"""Our clients: queries in over UDP and TCP, answers out.
+
+Owns the listeners and the TCP clients. Sockets are given, bound and non-blocking.
+Everything a client can send is expected: what cannot be answered is counted and
+dropped, what breaks the format is answered as the RFCs say, and a client that
+vanished, reads too slowly or says nothing costs a bounded amount and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from _udp2tls import edns, log, wire
+from _udp2tls.codec import Codec, CodecError
+from _udp2tls.config import Config
+from _udp2tls.framing import Framing
+from _udp2tls.loop import READ, WRITE, Loop
+from _udp2tls.pending import Client, Pending, Query
+from _udp2tls.stream import TcpClient
+
+# Datagrams, or new TCP clients, per turn: answers must not be kept waiting by a flood.
+BATCH = 64
+# Bytes of answers a TCP client has not taken; at more it is cut off.
+CLIENT_BACKLOG = 1 << 20
+# Queries of one TCP client under way at once; its next ones wait in the kernel.
+CLIENT_QUERIES = 1000
+# TCP clients at once; one more closes the one quiet for longest (RFC 7766 section 6.1).
+# Windows waits for 512 sockets at most.
+TCP_CLIENTS = 400 if sys.platform == "win32" else 4000
+# Seconds without a whole query or a byte of an answer taken (RFC 7766 section 6.2.3).
+CLIENT_IDLE = 30.0
+
+Answerer = Callable[[bytes], bytes]
+
+
+class Clients:
+    """See the file's docstring. ``forward`` takes each batch of new queries."""
+
+    def __init__(self, loop: Loop, config: Config, pending: Pending, forward: Callable[[list[Query]], None]) -> None:
+        self._loop = loop
+        self._config = config
+        self._pending = pending
+        self._forward = forward
+        self._datagrams: list[tuple[Any, Callable[[int], None]]] = []
+        self._resting = False
+        self._streams: OrderedDict[TcpClient, None] = OrderedDict()  # quiet for longest first
+        self._dirty: list[TcpClient] = []
+        self._allowed: dict[str, bool] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def listen_udp(self, sock: Any, guarded: bool) -> None:
+        """Serve a UDP socket; ``guarded`` asks ``Config.allows`` about every client."""
+        handler = partial(self._on_datagrams, sock, guarded)
+        self._datagrams.append((sock, handler))
+        self._loop.selector.register(sock, READ, handler)
+
+    def listen_tcp(
+        self, sock: Any, guarded: bool, codec: Callable[[], Codec] = Framing, answer: Answerer | None = None
+    ) -> None:
+        """Serve a listening TCP socket; ``answer`` answers in place of an upstream (the demo's resolver)."""
+        self._loop.selector.register(sock, READ, partial(self._on_accept, sock, guarded, codec, answer))
+
+    def rest(self, resting: bool) -> None:
+        """Stop, or begin again, to read datagrams: the kernel drops what no longer fits."""
+        if resting != self._resting:
+            self._resting = resting
+            for sock, handler in self._datagrams:
+                if resting:
+                    self._loop.selector.unregister(sock)
+                else:
+                    self._loop.selector.register(sock, READ, handler)
+
+    def _may_ask(self, host: str) -> bool:
+        known = self._allowed.get(host)
+        if known is None:
+            if len(self._allowed) >= 10000:  # forged source addresses must not fill the memory
+                self._allowed.clear()
+            known = self._allowed[host] = self._config.allows(host)
+        return known
+
+    def _on_datagrams(self, sock: Any, guarded: bool, mask: int) -> None:
+        recvfrom, sendto = sock.recvfrom, sock.sendto
+        add, counts, now = self._pending.add, self._loop.counts, self._loop.now
+        log_queries = self._config.log_queries
+        batch: list[Query] = []
+        received = 0
+        try:
+            while received < BATCH:
+                message, address = recvfrom(65535)
+                received += 1
+                # Too short for a header, a response, or from port 0, to which nothing can be sent.
+                if len(message) < wire.HEADER or message[2] & 0x80 or not address[1]:
+                    counts["dropped"] += 1
+                    continue
+                if guarded and not self._may_ask(address[0]):
+                    counts["dropped"] += 1
+                    continue
+                try:
+                    query = add(message, (sendto, address), now)
+                except wire.Malformed as error:
+                    counts["refused"] += 1
+                    self.deliver([(sendto, address)], wire.respond(message, wire.HEADER, error.rcode))
+                    continue
+                if query is not None:
+                    batch.append(query)
+                if log_queries:
+                    log.query(message, wire.question_end(message), address)
+        except BlockingIOError:
+            pass
+        except OSError:
+            # An answer met a client that had gone (ECONNREFUSED; 10054 on Windows), or a
+            # datagram was longer than the buffer (10040). The next turn reads on.
+            counts["dropped"] += 1
+        counts["queries"] += received
+        if batch:
+            self._forward(batch)
+
+    def _on_accept(
+        self, listener: Any, guarded: bool, codec: Callable[[], Codec], answer: Answerer | None, mask: int
+    ) -> None:
+        for _ in range(BATCH):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors: the quietest client pays, else accept would fail for ever.
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._close_quietest()
+                return
+            if guarded and not self._may_ask(address[0]):
+                self._loop.counts["dropped"] += 1
+                sock.close()
+                continue
+            if len(self._streams) >= TCP_CLIENTS:
+                self._close_quietest()
+            sock.setblocking(False)
+            client = TcpClient(sock, codec(), answer, self._dirty, self._loop.now)
+            client.handler = partial(self._on_client, client)
+            self._streams[client] = None
+            self._loop.counts["tcp_clients"] += 1
+            self._loop.want(client, READ)
+            self._loop.wake_by(self._loop.now + CLIENT_IDLE)
+
+    def _on_client(self, client: TcpClient, mask: int) -> None:
+        batch: list[Query] = []
+        try:
+            messages = client.receive(self._loop.now) if mask & READ else []
+            for message in messages:
+                query = self._take(client, message)
+                if query is not None:
+                    batch.append(query)
+            if messages:
+                self._note_alive(client)
+        except (CodecError, OSError):
+            self._close(client)
+        if batch:
+            self._forward(batch)
+        if client in self._streams:
+            self._flush(client)
+
+    def _take(self, client: TcpClient, message: bytes) -> Query | None:
+        counts = self._loop.counts
+        counts["queries"] += 1
+        if len(message) < wire.HEADER or message[2] & 0x80:
+            counts["dropped"] += 1
+            raise CodecError("a TCP client sent what is not a query")
+        client.waiting += 1
+        if client.answer:
+            client.deliver(client.answer(message))
+            return None
+        try:
+            query = self._pending.add(message, (client.deliver, None), self._loop.now)
+        except wire.Malformed as error:
+            counts["refused"] += 1
+            client.deliver(wire.respond(message, wire.HEADER, error.rcode))
+            return None
+        if self._config.log_queries:
+            log.query(message, wire.question_end(message), None)
+        return query
+
+    def deliver(self, clients: list[Client], answer: bytes, query: Query | None = None) -> None:
+        """Hand an answer to everyone who asked ``query``; UDP clients get no more than they take."""
+        short = answer
+        if query is not None and len(answer) > wire.MIN_UDP:
+            limit = edns.udp_size(query.message, query.opt)
+            if len(answer) > limit:
+                short = edns.truncate(answer, query.end, limit)
+        for hand_over, address in clients:
+            try:
+                hand_over(answer if address is None else short, address)
+            except OSError:  # full buffer, no route, a firewall: UDP promises nothing
+                self._loop.counts["unsendable"] += 1
+        if query is not None and self._config.log_queries:
+            for _, address in clients:
+                log.answer(answer, query.end, address)
+
+    def flush(self) -> None:
+        """Write the answers that this turn's deliveries left with TCP clients."""
+        if self._dirty:
+            dirty = dict.fromkeys(self._dirty)
+            self._dirty.clear()
+            for client in dirty:
+                if client in self._streams:
+                    self._flush(client)
+
+    def _flush(self, client: TcpClient) -> None:
+        had = len(client.backlog)
+        try:
+            client.flush()
+        except (CodecError, OSError):
+            self._close(client)
+            return
+        left = len(client.backlog)
+        if left < had:
+            self._note_alive(client)
+        if left > CLIENT_BACKLOG or (client.ended and not client.waiting and not left):
+            self._close(client)
+            return
+        reads = not client.ended and not left and client.waiting < CLIENT_QUERIES
+        self._loop.want(client, (READ if reads else 0) | (WRITE if left else 0))
+
+    def tick(self) -> None:
+        """Close the clients that were quiet for too long, and set the next deadline."""
+        for client in list(self._streams):
+            if client.heard + CLIENT_IDLE > self._loop.now:
+                break
+            if client.waiting and not client.backlog:
+                self._note_alive(client)  # it waits for us, and Config.timeout bounds that
+            else:
+                self._close(client)
+        for client in self._streams:
+            self._loop.wake_by(client.heard + CLIENT_IDLE)
+            break
+
+    def _note_alive(self, client: TcpClient) -> None:
+        client.heard = self._loop.now
+        self._streams.move_to_end(client)
+
+    def _close_quietest(self) -> None:
+        for client in self._streams:
+            self._close(client)
+            break
+
+    def _close(self, client: TcpClient) -> None:
+        if client in self._streams:
+            del self._streams[client]
+            self._loop.want(client, 0)
+            client.farewell()
+
+    def close(self) -> None:
+        """Write what can be written at once, and close every client."""
+        for client in list(self._streams):
+            self._close(client)

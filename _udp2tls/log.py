@@ -1,0 +1,116 @@
+"""One function per event. Everything the program says, it says through here.
+
+The logger is "udp2tls"; importing configures nothing, ``setup`` does. Names of
+queries and addresses of clients appear only in ``query`` and ``answer``, which
+``--log-queries`` switches on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from _udp2tls import wire
+from _udp2tls.link import Link
+from _udp2tls.upstream import Upstream
+
+_log = logging.getLogger("udp2tls")
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def setup(level: str) -> None:
+    """Write to standard error, one line an event."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    _log.handlers[:] = [handler]
+    _log.propagate = False
+    _log.setLevel(level.upper())
+
+
+def note(text: str) -> None:
+    _log.info("%s", text)
+
+
+def listening(endpoint: object) -> None:
+    _log.info("listening on %s, UDP and TCP", endpoint)
+
+
+def not_listening(endpoint: object, reason: str) -> None:
+    _log.warning("not listening on %s: %s", endpoint, reason)
+
+
+def forwarding(upstream: Upstream, rank: int) -> None:
+    spec = upstream.spec
+    pins = f", {len(upstream.session.pins)} pin(s)" if upstream.session.pins else ""
+    _log.info("upstream %d: %s, certificate must be for %s%s", rank, spec, spec.name, pins)
+
+
+def connecting(link: Link) -> None:
+    _log.debug("connecting to %s at %s", link.upstream, link.address)
+
+
+def connected(link: Link, now: float) -> None:
+    about: dict[str, str] = getattr(link.codec, "description", {})
+    _log.info(
+        "connected to %s at %s: %s, certificate for %s until %s, %s, handshake %.0f ms",
+        link.upstream, link.address, about.get("version", "no TLS"), about.get("name", "?"),
+        about.get("expires", "?"), about.get("resumed", "?"), (now - link.started) * 1000,
+    )  # fmt: skip
+
+
+def connection_failed(link: Link, reason: str) -> None:
+    _log.warning("cannot use %s at %s: %s", link.upstream, link.address, reason)
+
+
+def connection_ended(link: Link, reason: str, now: float, waiting: int) -> None:
+    level = logging.WARNING if waiting else logging.INFO
+    again = f"; {waiting} queries will be sent again" if waiting else ""
+    _log.log(
+        level, "connection to %s at %s ended after %.1f s, %d queries, %d answers: %s%s",
+        link.upstream, link.address, now - link.opened, link.sent, link.answered, reason, again,
+    )  # fmt: skip
+
+
+def name_found(upstream: Upstream) -> None:
+    _log.info("%s is at %s", upstream, ", ".join(a.host for a in upstream.addresses))
+
+
+def name_not_found(upstream: Upstream, reason: str) -> None:
+    _log.warning("cannot find the address of %s: %s", upstream, reason)
+
+
+def unanswered(count: int, reason: str) -> None:
+    _log.warning("%d queries got SERVFAIL: %s", count, reason)
+
+
+def query(message: bytes, end: int, address: Any) -> None:
+    _log.info("%s > %s, %d bytes", _client(address), _question(message, end), len(message))
+
+
+def answer(message: bytes, end: int, address: Any) -> None:
+    _log.info("%s < %s, rcode %d, %d bytes", _client(address), _question(message, end), message[3] & 15, len(message))
+
+
+def stopping(reason: str, waiting: int) -> None:
+    _log.info("stopping: %s; %d queries waiting get SERVFAIL", reason, waiting)
+
+
+def stopped(counts: dict[str, int]) -> None:
+    _log.info("stopped: %s", ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "idle")
+
+
+def _client(address: Any) -> str:
+    return "%s port %d" % address[:2] if address else "(tcp)"
+
+
+def _question(message: bytes, end: int) -> str:
+    labels = []
+    at = wire.HEADER
+    while message[at]:
+        label = message[at + 1 : at + 1 + message[at]]
+        # Hostile names must not break lines or terminals.
+        labels.append("".join(chr(c) if 33 <= c < 127 and c != 46 else f"\\{c:03d}" for c in label))
+        at += 1 + message[at]
+    return ".".join(labels) + f"., type {message[end - 4] << 8 | message[end - 3]}"

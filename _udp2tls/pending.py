@@ -1,0 +1,191 @@
+"""The queries that wait for an answer, and the clients that wait with them.
+
+The table of clients is a dict whose key is the query itself: DNS ID, question,
+and every other byte that may change the answer (flags, EDNS size, DO, client
+subnet, letter case). Clients whose queries are the same in every byte share one
+question to the upstream; queries that differ in any byte never share an answer.
+
+Towards the upstream an ID is used once at a time, for RFC 7766 section 6.2.1
+forbids two queries in flight with one ID on one connection. A query keeps its
+client's ID when that is free, else it travels under another one and gets its own
+back. So an answer is found by ID alone, and is believed only if it repeats the
+question of the query with that ID.
+
+Everything lives equally long, so the oldest entry is the first, and expiry looks
+at the first entries only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from _udp2tls import edns, wire
+
+if TYPE_CHECKING:
+    from _udp2tls.link import Link
+
+# Who gets an answer: something to call with the answer and the client's address.
+# The address is None where the answer's size has no limit (TCP, the library).
+Client = tuple[Callable[[bytes, Any], object], Any]
+
+# One flood of identical queries must not grow one entry without end; 1000 is more
+# clients than ask the same with the same ID by chance.
+MAX_CLIENTS = 1000
+
+# IDs are 16 bits; leaving some free keeps the search for one short (about 11 tries at worst).
+MAX_PENDING = 60000
+
+
+class Query:
+    """One question to the upstream, and its askers."""
+
+    __slots__ = ("clients", "end", "expires", "id", "link", "message", "opt")
+
+    def __init__(self, message: bytes, end: int, opt: int, id: bytes, client: Client, expires: float) -> None:
+        self.message = message
+        self.end = end  # offset behind the question
+        self.opt = opt  # offset of the OPT record, 0, or wire.SEALED
+        self.id = id  # the ID it travels under
+        self.clients = [client]
+        self.expires = expires  # monotonic seconds
+        self.link: Link | None = None  # the connection it was last written to
+
+    def outgoing(self) -> bytes:
+        """Return the message for the upstream."""
+        dressed = edns.dress(self.message, self.opt)
+        if self.id != self.message[:2]:
+            return self.id + dressed[2:]
+        return dressed
+
+    def restore(self, answer: bytes) -> tuple[bytes, int | None]:
+        """Turn an upstream's answer into the client's.
+
+        Gives back the client's ID and letter case and takes off what this hop
+        added. Returns the answer and the keepalive value, see ``edns.undress``.
+        """
+        message, end = self.message, self.end
+        if answer[:2] != message[:2]:
+            answer = message[:2] + answer[2:]
+        if answer[12:end] != message[12:end]:
+            if answer[4:6] == b"\0\0":  # a refusal without the question: clients want to see theirs
+                return wire.respond(message, end, answer[3] & 15), None
+            answer = b"".join((answer[:12], message[12:end], answer[end:]))
+        if self.opt == wire.SEALED:
+            return answer, None
+        return edns.undress(answer, end, self.opt > 0)
+
+    def error(self, rcode: int, code: int, text: str) -> bytes:
+        """Build an error answer with an extended error (RFC 8914)."""
+        return edns.error(self.message, self.end, self.opt, rcode, code, text)
+
+
+class Pending:
+    """The table. ``lifetime`` is in seconds; ``random`` picks IDs when a client's own is taken."""
+
+    def __init__(self, lifetime: float, random: Random, limit: int = MAX_PENDING) -> None:
+        self.lifetime = lifetime
+        self.limit = min(limit, MAX_PENDING)
+        self.unknown = 0  # answers under an ID nobody waits for: late, or made up
+        self.mismatched = 0  # answers that are none, or repeat another question
+        self.coalesced = 0
+        self._random = random
+        self._by_message: dict[bytes, Query] = {}
+        self._by_id: dict[bytes, Query] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_message)
+
+    def add(self, message: bytes, client: Client, now: float) -> Query | None:
+        """Take a client's query; return what is to be sent, or None if it is under way already.
+
+        Raises wire.Malformed. The header must be complete and a query's.
+        """
+        query = self._by_message.get(message)
+        if query is not None:
+            self.coalesced += 1
+            # The same datagram from the same place is a retransmission: one answer is enough.
+            if client[1] is None or query.clients[-1] != client:
+                if len(query.clients) >= MAX_CLIENTS:
+                    raise wire.Malformed("too many clients wait for one answer", wire.REFUSED)
+                query.clients.append(client)
+            return None
+        end, opt = wire.parse_query(message)
+        id = message[:2]
+        if id in self._by_id:
+            id = self._free_id()
+        query = Query(message, end, opt, id, client, now + self.lifetime)
+        self._by_message[message] = self._by_id[id] = query
+        return query
+
+    def _free_id(self) -> bytes:
+        while True:
+            id = self._random.randbytes(2)
+            if id not in self._by_id:
+                return id
+
+    def match(self, answer: bytes) -> Query | None:
+        """Return the query that ``answer`` answers and forget it, or count the answer and return None."""
+        query = self._by_id.get(answer[:2])
+        if query is None:
+            self.unknown += 1
+            return None
+        message, end = query.message, query.end
+        # A response (QR) to a plain query (opcode 0) with our one question.
+        if (
+            len(answer) < wire.HEADER
+            or answer[2] & 0xF8 != 0x80
+            or not (
+                answer[12:end] == message[12:end] and answer[4:6] == b"\0\1"
+                or _same_or_no_question(answer, message, end)
+            )
+        ):  # fmt: skip
+            self.mismatched += 1
+            return None
+        del self._by_id[query.id], self._by_message[message]
+        return query
+
+    def oldest(self, now: float) -> list[Query]:
+        """Remove and return the queries whose time is up, and those over the limit, oldest first."""
+        gone = list(islice(self._by_message.values(), max(0, len(self) - self.limit)))
+        for query in islice(self._by_message.values(), len(gone), None):
+            if query.expires > now:
+                break
+            gone.append(query)
+        self._forget(gone)
+        return gone
+
+    def clear(self) -> list[Query]:
+        """Remove and return everything."""
+        gone = list(self._by_message.values())
+        self._forget(gone)
+        return gone
+
+    def _forget(self, queries: list[Query]) -> None:
+        for query in queries:
+            del self._by_id[query.id], self._by_message[query.message]
+
+    def written_to(self, link: Link) -> list[Query]:
+        """Return the queries whose last copy went to ``link``, oldest first."""
+        return [query for query in self._by_message.values() if query.link is link]
+
+    def holds(self, query: Query) -> bool:
+        """True while ``query`` waits."""
+        return self._by_id.get(query.id) is query
+
+    @property
+    def deadline(self) -> float:
+        """When the oldest query's time is up; inf when nothing waits."""
+        for query in self._by_message.values():
+            return query.expires
+        return math.inf
+
+
+def _same_or_no_question(answer: bytes, message: bytes, end: int) -> bool:
+    if answer[4:6] == b"\0\1":
+        return len(answer) >= end and wire.same_question(answer, message, end)
+    # A server that could not or would not read the question answers without it.
+    return answer[4:10] == bytes(6) and answer[3] & 15 != wire.NOERROR

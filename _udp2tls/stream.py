@@ -1,0 +1,93 @@
+"""A TCP connection and its codec: bytes from one to the other.
+
+The socket is given, non-blocking, and only read from, written to and closed here.
+Bytes the kernel did not take wait in ``backlog``. ``events`` and ``handler`` are the
+loop's note of what it waits for and whom it then calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from _udp2tls.codec import Codec, CodecError
+
+# A larger recv makes CPython allocate by mmap, twice as dear.
+CHUNK = 65536
+
+
+class Socket(Protocol):
+    """What is used of a socket."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes, /) -> int: ...
+    def close(self) -> None: ...
+
+
+class Stream:
+    """See the file's docstring."""
+
+    __slots__ = ("backlog", "codec", "ended", "events", "handler", "sock")
+
+    def __init__(self, sock: Any, codec: Codec) -> None:
+        self.sock: Socket = sock
+        self.codec = codec
+        self.backlog = b""
+        self.ended = False  # the peer's FIN has come
+        self.events = 0
+        self.handler: Callable[[int], None] | None = None
+
+    def receive(self, now: float) -> list[bytes]:
+        """Read once and return the messages now complete.
+
+        Raises CodecError and OSError, which end the connection.
+        """
+        try:
+            data = self.sock.recv(CHUNK)
+        except BlockingIOError:
+            return []
+        if data:
+            return self.codec.receive((data,), now)
+        self.ended = True
+        return self.codec.eof(now)
+
+    def flush(self) -> None:
+        """Write as much as the kernel takes. Raises CodecError and OSError."""
+        chunks = self.codec.outgoing()
+        if chunks:
+            self.backlog = b"".join((self.backlog, *chunks)) if self.backlog or len(chunks) > 1 else chunks[0]
+        if self.backlog:
+            try:
+                sent = self.sock.send(self.backlog)
+            except BlockingIOError:
+                return
+            self.backlog = self.backlog[sent:]
+
+    def farewell(self) -> None:
+        """Write what may still go out, an alert or a TLS close, and close the socket."""
+        try:
+            self.codec.close()
+            self.flush()
+        except (CodecError, OSError):
+            pass  # the peer is not owed more than a try
+        self.sock.close()
+
+
+class TcpClient(Stream):
+    """A client's TCP connection. ``dirty`` is where it is noted when it has answers to write."""
+
+    __slots__ = ("answer", "dirty", "heard", "waiting")
+
+    def __init__(
+        self, sock: Any, codec: Codec, answer: Callable[[bytes], bytes] | None, dirty: list[TcpClient], now: float
+    ) -> None:
+        super().__init__(sock, codec)
+        self.answer = answer  # answers its queries itself, instead of the upstream (the demo)
+        self.dirty = dirty
+        self.heard = now  # its last whole query, or the last byte of an answer it took
+        self.waiting = 0  # queries without an answer
+
+    def deliver(self, answer: bytes, address: object = None) -> None:
+        self.waiting -= 1
+        self.codec.send((answer,), 0.0)
+        self.dirty.append(self)

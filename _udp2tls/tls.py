@@ -1,0 +1,260 @@
+"""TLS as a layer over another codec (RFC 7858, RFC 8310).
+
+An ``SSLObject`` between two memory BIOs: bytes from the network go into one,
+bytes for the network come out of the other, and OpenSSL never sees a socket.
+
+What must never happen here: a byte of a query is handed to OpenSSL before the
+peer is authenticated. ``room`` is 0 until then, and ``send`` refuses. Chain,
+validity and name are checked by OpenSSL inside the handshake, pins by us right
+after it; any failure is a CertificateError and the end of the connection.
+
+Two traps this file steps around. After a close_notify ``SSLObject.read`` returns
+b"" for ever. And an exception per ``read`` is dearer than the read, so the loop
+stops when both buffers say that nothing is left.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from _udp2tls.codec import CertificateError, Codec, ConnectionLost, ProtocolError
+from _udp2tls.config import ConfigError
+
+# As much as one read may return; OpenSSL gives one record (16 KiB) at a time.
+_READ = 65536
+
+
+@dataclass
+class Session:
+    """What outlives a connection: how to authenticate the peer, and the last ticket.
+
+    ``pins`` are SHA-256 digests of SubjectPublicKeyInfo (RFC 7858 section 4.2); one of
+    them must be in the verified chain, besides everything else that is checked.
+    The ticket comes from a fully authenticated connection and goes with one name
+    and one set of pins, so resuming passes around none of the checks.
+    """
+
+    context: ssl.SSLContext
+    name: str
+    pins: frozenset[bytes] = frozenset()
+    ticket: ssl.SSLSession | None = None
+
+
+class Tls:
+    """The codec: ``inner``'s messages inside TLS, at either end of the connection."""
+
+    def __init__(self, inner: Codec, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self.inner = inner
+        self.authenticated = False
+        self._tls = tls
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._closed = False  # the peer's close_notify has come
+        self._session: Session | None = None
+
+    @classmethod
+    def client(cls, inner: Codec, session: Session) -> Tls:
+        """Begin a connection to the peer that ``session`` describes."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = session.context.wrap_bio(
+            incoming, outgoing, server_hostname=session.name, session=session.ticket
+        )  # fmt: skip
+        codec = cls(inner, tls, incoming, outgoing)
+        codec._session = session
+        codec._handshake()
+        return codec
+
+    @classmethod
+    def server(cls, inner: Codec, context: ssl.SSLContext) -> Tls:
+        """Await a client."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        return cls(inner, context.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing)
+
+    @property
+    def room(self) -> int:
+        return self.inner.room if self.authenticated and not self._closed else 0
+
+    @property
+    def deadline(self) -> float:
+        return self.inner.deadline
+
+    @property
+    def closing(self) -> bool:
+        return self._closed or self.inner.closing
+
+    def send(self, messages: Sequence[bytes], now: float) -> None:
+        if not self.authenticated:
+            raise RuntimeError("a query before the peer is authenticated: hold it while room is 0")
+        self.inner.send(messages, now)
+
+    def receive(self, chunks: Sequence[bytes], now: float) -> list[bytes]:
+        for chunk in chunks:
+            self._incoming.write(chunk)
+        if not self.authenticated and not self._handshake():
+            return []
+        plain = self._read()
+        if plain and self._session:
+            # In TLS 1.3 tickets come after the handshake, at the latest with the first answer.
+            self._session.ticket = self._tls.session or self._session.ticket
+        return self.inner.receive(plain, now)
+
+    def outgoing(self) -> list[bytes]:
+        plain = b"".join(self.inner.outgoing()) if self.authenticated else b""
+        written = 0
+        try:
+            # OpenSSL takes one record, 16 KiB, at a time.
+            while written < len(plain):
+                written += self._tls.write(memoryview(plain)[written:])
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS: {_words(error)}") from error
+        return [self._outgoing.read()] if self._outgoing.pending else []
+
+    def close(self) -> None:
+        if self.authenticated:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # it wants the peer's close_notify, for which nobody waits
+
+    def eof(self, now: float) -> list[bytes]:
+        if not self.authenticated:
+            raise ConnectionLost("the peer closed the connection during the TLS handshake")
+        if not self._closed:
+            raise ConnectionLost("the peer closed the connection without a TLS close")
+        return self.inner.eof(now)
+
+    def _handshake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLCertVerificationError as error:
+            raise CertificateError(f"certificate refused: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS handshake: {_words(error)}") from error
+        if self._session and self._session.pins and not self._tls.session_reused:
+            _check_pins(self._tls, self._session.pins)
+        self.authenticated = True
+        return True
+
+    def _read(self) -> list[bytes]:
+        plain = []
+        read, incoming = self._tls.read, self._incoming
+        try:
+            while not self._closed:
+                data = read(_READ)
+                if data:
+                    plain.append(data)
+                    if not incoming.pending and not self._tls.pending():
+                        break
+                else:
+                    self._closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._closed = True
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS: {_words(error)}") from error
+        return plain
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What a log line says of the connection: version, cipher, expiry, resumed or not."""
+        certificate = self._tls.getpeercert() or {}
+        cipher = self._tls.cipher()
+        return {
+            "version": self._tls.version() or "?",
+            "cipher": cipher[0] if cipher else "?",
+            "name": self._session.name if self._session else "",
+            "expires": str(certificate.get("notAfter", "?")),
+            "resumed": "resumed" if self._tls.session_reused else "new session",
+        }
+
+
+def _words(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason in lower case words."""
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+def _check_pins(tls: ssl.SSLObject, pins: frozenset[bytes]) -> None:
+    seen = [spki_digest(der) for der in _verified_chain(tls)]
+    if not pins.intersection(seen):
+        found = ", ".join(format_pin(digest) for digest in seen)
+        raise CertificateError(f"certificate refused: no pin matches; the server's chain has {found}")
+
+
+def _verified_chain(tls: ssl.SSLObject) -> list[bytes]:
+    """Return the chain OpenSSL verified, as DER, leaf first.
+
+    Public from Python 3.13 on; 3.11 and 3.12 have it one object deeper. Without
+    either, the leaf alone: fewer certificates to match is the safe side.
+    """
+    get = getattr(tls, "get_verified_chain", None)
+    if get is not None:
+        return list(get())
+    get = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
+    if get is not None:
+        return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in get() or ()]
+    leaf = tls.getpeercert(binary_form=True)
+    return [leaf] if leaf else []
+
+
+def spki_digest(der: bytes) -> bytes:
+    """Return the SHA-256 of a certificate's SubjectPublicKeyInfo."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = x509.load_der_x509_certificate(der).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def format_pin(digest: bytes) -> str:
+    """Return a digest as ``--pin`` takes it."""
+    return "sha256/" + base64.b64encode(digest).decode("ascii")
+
+
+def client_context(ca_file: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """Make a context that authenticates servers; raise ConfigError when a file cannot be used.
+
+    TLS 1.2 and 1.3. Trust is the system's store, or ``ca_file`` alone. Names are taken
+    from subjectAltName only, never from the common name (RFC 8310 section 8.1).
+    The flags are set one by one: ``ssl.create_default_context`` sets others on each
+    Python version.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["dot"])
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        else:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"--ca-file: cannot use {ca_file}: {_file_error(error)}",
+            remedy="it must be a readable PEM file with the certificates to trust",
+        ) from error
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key or None, password=_no_password)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"--client-cert: cannot use {certificate}{' with ' + key if key else ''}: {_file_error(error)}",
+                remedy="both must be readable PEM files, the key unencrypted and the certificate's own",
+            ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise OSError("the key is encrypted, and a service cannot be asked for a password")
+
+
+def _file_error(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return _words(error)
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,181 @@
+"""DNS messages as bytes (RFC 1035 section 4): reading just enough, writing just enough.
+
+A forwarder moves messages; it does not decode them. This file knows the header,
+where the question ends, how to step over records, and how to build the few
+answers a forwarder gives itself. Every byte that comes in is hostile: the only
+error that leaves is ``Malformed``, and nothing is read past the end.
+
+Sizes and offsets are in bytes. Messages are ``bytes`` and are never changed in place.
+"""
+
+from __future__ import annotations
+
+HEADER = 12
+MIN_UDP = 512  # RFC 1035 section 4.2.1: what every UDP client takes
+
+# Response codes (RFC 1035 section 4.1.1)
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
+
+TYPE_SIG, TYPE_OPT, TYPE_TSIG, TYPE_IXFR, TYPE_AXFR = 24, 41, 250, 251, 252
+
+# The counts of a query with one question and nothing else.
+_ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
+# More additional records than any honest query has (an OPT, a TSIG, keys); bounds the walk.
+_MAX_ADDITIONAL = 8
+# RFC 1035 section 3.1: a name is at most 255 bytes, so its root label starts here at the latest.
+_LAST_ROOT = HEADER + 254
+
+SEALED = -1
+
+
+class Malformed(Exception):
+    """A message that breaks the format; ``rcode`` is what its sender should be told."""
+
+    def __init__(self, reason: str, rcode: int = FORMERR) -> None:
+        super().__init__(reason)
+        self.rcode = rcode
+
+
+def question_end(message: bytes) -> int:
+    """Return the offset behind the first question.
+
+    The labels are walked: a label may hold a zero byte, so searching for one
+    would stop too early.
+    """
+    at = HEADER
+    try:
+        size = message[at]
+        while size:
+            if size > 63:
+                raise Malformed("the question's name is compressed or has a label over 63 bytes")
+            at += size + 1
+            size = message[at]
+    except IndexError:
+        raise Malformed("the question's name runs past the end") from None
+    if at > _LAST_ROOT:
+        raise Malformed("the question's name is longer than 255 bytes")
+    if at + 5 > len(message):
+        raise Malformed("the question is cut off")
+    return at + 5
+
+
+def skip_record(message: bytes, at: int) -> tuple[int, int]:
+    """Step over the resource record at ``at``; return (its type, the offset behind it)."""
+    try:
+        size = message[at]
+        while size:
+            if size >= 0xC0:  # a pointer ends the name (RFC 1035 section 4.1.4)
+                at += 1
+                break
+            if size > 63:
+                raise Malformed("a record's name has a label over 63 bytes")
+            at += size + 1
+            size = message[at]
+        end = at + 11 + (message[at + 9] << 8 | message[at + 10])
+        rtype = message[at + 1] << 8 | message[at + 2]
+    except IndexError:
+        raise Malformed("a record runs past the end") from None
+    if end > len(message):
+        raise Malformed("a record's data runs past the end")
+    return rtype, end
+
+
+def parse_query(message: bytes) -> tuple[int, int]:
+    """Check a query and return (offset behind the question, offset of the OPT record).
+
+    The second is 0 when the query has no OPT record, and ``SEALED`` when the
+    message must not be edited on its way: it is signed (TSIG, SIG(0)), or
+    something stands behind the OPT record.
+
+    The caller has seen to it that the header is complete and is a query's (QR 0).
+    Raises Malformed with FORMERR, or with NOTIMP for other opcodes (RFC 1035
+    section 4.1.1) and zone transfers, which are more than one answer.
+    """
+    if message[2] > 7:
+        raise Malformed(f"opcode {message[2] >> 3 & 15} is not QUERY", NOTIMP)
+    if message[4:12] == _ONE_QUESTION:
+        end = question_end(message)
+        if end != len(message):
+            raise Malformed("bytes behind the end of the message")
+        opt = 0
+    else:
+        end, opt = _parse_with_records(message)
+    if not message[end - 4] and TYPE_TSIG < message[end - 3] < 253:
+        raise Malformed("zone transfers are not forwarded", NOTIMP)
+    return end, opt
+
+
+def _parse_with_records(message: bytes) -> tuple[int, int]:
+    if message[4:6] != b"\0\1":
+        raise Malformed("not exactly one question")  # RFC 9619
+    if message[6:10] != b"\0\0\0\0":
+        raise Malformed("a query with answer or authority records")
+    additional = message[10] << 8 | message[11]
+    if additional > _MAX_ADDITIONAL:
+        raise Malformed("too many additional records")
+    end = at = question_end(message)
+    opt, sealed = 0, False
+    for _ in range(additional):
+        start = at
+        rtype, at = skip_record(message, start)
+        if rtype == TYPE_OPT:
+            if opt or message[start]:
+                raise Malformed("a second OPT record, or one with a name")  # RFC 6891 section 6.1.1
+            opt = start
+        else:
+            sealed = True
+    if at != len(message):
+        raise Malformed("bytes behind the end of the message")
+    return end, SEALED if sealed else opt
+
+
+def find_opt(message: bytes, end: int) -> int:
+    """Return the offset of the OPT record of an answer whose question ends at ``end``, or 0.
+
+    Walks the answer's records; raises Malformed when they do not add up.
+    """
+    records = (message[6] << 8 | message[7]) + (message[8] << 8 | message[9])
+    at = end
+    size = len(message)
+    for _ in range(records):
+        # Nearly every record's name is a pointer: two bytes, no call.
+        if at + 12 <= size and message[at] >= 0xC0:
+            at += 12 + (message[at + 10] << 8 | message[at + 11])
+        else:
+            at = skip_record(message, at)[1]
+    for _ in range(message[10] << 8 | message[11]):
+        if message[at : at + 3] == b"\0\0\x29":
+            if skip_record(message, at)[1] <= size:
+                return at
+        at = skip_record(message, at)[1]
+    if at > size:
+        raise Malformed("a record's data runs past the end")
+    return 0
+
+
+def respond(query: bytes, end: int, rcode: int, *, tail: bytes = b"", truncated: bool = False) -> bytes:
+    """Build an answer without records to ``query``, whose question ends at ``end``.
+
+    ``end`` = 12 leaves the question out (for queries that have none we could
+    read). ``tail`` is an OPT record to append, or nothing. ID, opcode, RD and CD
+    are the query's; RA is set, for a forwarder offers recursion.
+    """
+    return b"".join((
+        query[:2],
+        bytes((0x80 | query[2] & 0x79 | (0x02 if truncated else 0), 0x80 | query[3] & 0x10 | rcode)),
+        b"\0\1" if end > HEADER else b"\0\0",
+        b"\0\0\0\0",
+        b"\0\1" if tail else b"\0\0",
+        query[HEADER:end],
+        tail,
+    ))  # fmt: skip
+
+
+def same_question(one: bytes, other: bytes, end: int) -> bool:
+    """True when both messages ask the same in the bytes up to ``end``; letter case is no difference.
+
+    Only the name is folded. Its length bytes are below 64 and so below "A"; type
+    and class are not letters: folding them would turn TYPE65 into TYPE97.
+    """
+    name = end - 4
+    return one[HEADER:name].lower() == other[HEADER:name].lower() and one[name:end] == other[name:end]

@@ -1,0 +1,342 @@
+#!/usr/bin/env python3
+"""udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS.
+
+This file is the front door and the loop: the only place that makes sockets, waits for
+them and reads a clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
+
+One turn: wait for an event or the nearest deadline, read the clock once, then for each
+ready socket move a batch. A query costs one recvfrom and a place in the batch, a batch
+one codec.send and one sock.send; an answer costs one look-up and one sendto.
+
+Nothing here may block, and nothing that arrives from the network may end the loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import queue
+import random
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from _udp2tls import __version__, cli, edns, log, lookup, upstream, wire
+from _udp2tls.clients import Clients
+from _udp2tls.config import BindError, Config, ConfigError, Endpoint
+from _udp2tls.delivery import Delivery
+from _udp2tls.links import Links
+from _udp2tls.loop import READ, Loop
+from _udp2tls.pending import Pending, Query
+
+__all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
+
+# A burst of 5000 queries fits; the kernel may give less (net.core.rmem_max).
+SOCKET_BUFFER = 4 << 20
+# Expiry looks this late, so that an outage costs a look per 20 ms, not one per query.
+GRAIN = 0.02
+
+
+class Forwarder:
+    """Listeners, links, and the one loop that serves both.
+
+    ``clock`` gives monotonic seconds. ``selector``, ``rng`` and ``open_stream`` (from an
+    Endpoint to a non-blocking socket on its way there) are there for tests.
+    Raises ConfigError for files that cannot be used; ``listen`` raises BindError.
+    """
+
+    def __init__(
+        self, config: Config, *, clock: Callable[[], float] = time.monotonic,
+        selector: Any = None, rng: random.Random | None = None,
+        open_stream: Callable[[Endpoint], Any] | None = None,
+        upstreams: Sequence[upstream.Upstream] | None = None,
+    ) -> None:  # fmt: skip
+        self.config = config
+        rng = rng or random.SystemRandom()  # IDs must not be guessable
+        self.pending = Pending(config.timeout, rng)
+        self.delivery = Delivery(upstream.build(config) if upstreams is None else upstreams, self.pending, rng)
+        self._clock = clock
+        self._loop = Loop(selector or selectors.DefaultSelector(), clock())
+        self._links = Links(self._loop, self.pending, self.delivery, open_stream or open_stream_to)
+        self._links.look_up = self._look_up  # type: ignore[method-assign]
+        self.clients = self._links.clients = Clients(self._loop, config, self.pending, self._forward)
+        self._stop_reason = ""
+        self._names: queue.SimpleQueue[tuple[upstream.Upstream, list[str], str]] = queue.SimpleQueue()
+        # Wakes the loop for signals and threads. Being registered, it also keeps select
+        # from being called with nothing, which Windows does not bear.
+        self._waker, self.wake_socket = socket.socketpair()
+        for sock in (self._waker, self.wake_socket):
+            sock.setblocking(False)
+        self._loop.selector.register(self._waker, READ, self._on_wake)
+
+    def listen(self) -> list[Endpoint]:
+        """Bind every configured address for UDP and TCP; return the addresses with their real ports."""
+        bound = []
+        for endpoint in self.config.listen:
+            try:
+                udp, tcp = bind_both(endpoint)
+            except BindError as error:
+                if not self.config.listen_optional or not error.no_such_address:
+                    raise
+                log.not_listening(endpoint, "this machine does not have the address")
+                continue
+            self.clients.listen_udp(udp, guarded=not endpoint.loopback)
+            self.clients.listen_tcp(tcp, guarded=not endpoint.loopback)
+            bound.append(Endpoint(endpoint.host, udp.getsockname()[1]))
+        return bound
+
+    def run(self) -> None:
+        """Serve until ``stop`` is called, then answer what waits and close everything."""
+        while not self._stop_reason:
+            self.turn()
+        log.stopping(self._stop_reason, len(self.pending))
+        self.close()
+        log.stopped(self.statistics())
+
+    def stop(self, reason: str) -> None:
+        """End ``run``; callable from a signal handler and from other threads."""
+        self._stop_reason = self._stop_reason or reason
+        self._wake()
+
+    def turn(self, limit: float = math.inf) -> None:
+        """Wait for something to happen, at most ``limit`` seconds, and deal with it."""
+        loop = self._loop
+        wait = min(limit, loop.wake_at - loop.now)
+        events = loop.selector.select(None if wait == math.inf else max(0.0, wait))
+        loop.now = self._clock()
+        for key, mask in events:
+            key.data(mask)
+        if loop.now >= loop.wake_at:
+            self._tick()
+        self.clients.flush()
+
+    def _tick(self) -> None:
+        """Do what time, or a change of connections, makes due, and find the next deadline."""
+        self._expire()
+        self._links.tick()
+        self._loop.wake_at = math.inf
+        self._links.plan()
+        self.clients.tick()
+        self._loop.wake_by(self.pending.deadline + GRAIN)
+
+    def _forward(self, queries: list[Query]) -> None:
+        if len(self.pending) > self.pending.limit:
+            self._expire()
+        self._loop.wake_by(self._loop.now + self.pending.lifetime + GRAIN)
+        self._links.forward(queries)
+
+    def _expire(self) -> None:
+        gone = self.pending.oldest(self._loop.now)
+        if gone:
+            self._give_up(gone)
+
+    def _give_up(self, queries: list[Query], reason: str = "") -> None:
+        """Answer SERVFAIL, saying why."""
+        why = reason
+        for query in queries:
+            code = edns.OTHER
+            if query.expires > self._loop.now and not reason:
+                why = "too many queries are waiting"
+            elif query.link is None and not reason:
+                code, why = edns.NETWORK_ERROR, self.delivery.reason
+            elif query.link is not None and not reason:
+                code, why = edns.NO_REACHABLE_AUTHORITY, f"no answer from {query.link.upstream}"
+            if query.link is not None:
+                query.link.inflight -= 1
+            self.clients.deliver(query.clients, query.error(wire.SERVFAIL, code, why), query)
+        self._loop.counts["servfail"] += len(queries)
+        if queries and self._loop.news("servfail", why):
+            log.unanswered(len(queries), why)
+
+    def _wake(self) -> None:
+        try:
+            self.wake_socket.send(b"\0")
+        except OSError:
+            pass  # full: the loop is awake already. Closed: it is gone already.
+
+    def _on_wake(self, mask: int) -> None:
+        try:
+            self._waker.recv(4096)
+        except BlockingIOError:
+            pass
+        while not self._names.empty():
+            one, hosts, reason = self._names.get()
+            self.delivery.name_found(one, hosts, reason, self._loop.now)
+            if hosts:
+                log.name_found(one)
+            elif self._loop.news(one, reason):
+                log.name_not_found(one, reason)
+        self._loop.look_soon()
+
+    def _look_up(self, upstreams: list[upstream.Upstream]) -> None:
+        """Find upstreams' addresses without stopping the loop for it."""
+
+        def work(one: upstream.Upstream) -> None:
+            hosts, reason = find_addresses(self.config, one.spec.host)
+            self._names.put((one, hosts, reason))
+            self._wake()
+
+        for one in upstreams:
+            threading.Thread(target=work, args=(one,), name=f"look up {one}", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer what waits with SERVFAIL, say goodbye to every peer, close every socket."""
+        self._give_up(self.pending.clear(), "the forwarder is stopping")
+        self.clients.close()
+        self._links.close()
+        selector = self._loop.selector
+        for key in list(selector.get_map().values()):
+            selector.unregister(key.fileobj)
+            key.fileobj.close()
+        self.wake_socket.close()
+        selector.close()
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counters as a plain dict."""
+        table = self.pending
+        return self._loop.counts | {
+            "coalesced": table.coalesced, "unknown_answers": table.unknown, "mismatched_answers": table.mismatched,
+        }  # fmt: skip
+
+    def ask(self, message: bytes) -> bytes:
+        """Send one query through the upstreams and return its answer, or SERVFAIL after ``Config.timeout``.
+
+        For programs without a running loop: it runs the loop meanwhile.
+        Raises wire.Malformed when ``message`` is no query.
+        """
+        answers: list[bytes] = []
+
+        def deliver(answer: bytes, address: object) -> None:
+            answers.append(answer)
+
+        if len(message) < wire.HEADER or message[2] & 0x80:
+            raise wire.Malformed("not a query")
+        self._loop.now = self._clock()
+        query = self.pending.add(message, (deliver, None), self._loop.now)
+        if query is not None:
+            self._forward([query])
+        while not answers:
+            self.turn()
+        return answers[0]
+
+    @staticmethod
+    def open_demo_listener() -> tuple[socket.socket, int]:
+        """Bind a loopback TCP port for the demo's resolver."""
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        return sock, sock.getsockname()[1]
+
+    @staticmethod
+    def start_demo_client(server: Endpoint) -> None:
+        """Ask the forwarder one query over UDP and one over TCP from another thread, and print the answers."""
+        threading.Thread(target=demo_client, args=(server,), daemon=True).start()
+
+
+def open_stream_to(address: Endpoint) -> socket.socket:
+    """Return a non-blocking socket that is connecting to ``address``; raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex(address)
+        # 10035 (WSAEWOULDBLOCK) is how Windows says EINPROGRESS.
+        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, 10035):
+            raise OSError(code, errno.errorcode.get(code, str(code)))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
+    """Bind one address for UDP and, on the same port, for TCP. Raises BindError."""
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    udp = tcp = None
+    kind = "UDP"
+    try:
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        _prepare(udp, family)
+        _ask_for_buffer(udp)
+        udp.bind(tuple(endpoint))
+        port = udp.getsockname()[1]
+        kind = "TCP"
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        _prepare(tcp, family)
+        if sys.platform != "win32":
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        tcp.bind((endpoint.host, port))
+        tcp.listen(1024)
+    except OSError as error:
+        for sock in (udp, tcp):
+            if sock is not None:
+                sock.close()
+        raise BindError(endpoint, kind, error) from error
+    return udp, tcp
+
+
+def _prepare(sock: socket.socket, family: int) -> None:
+    sock.setblocking(False)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] must not take IPv4's port
+    if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        # On Windows another program could otherwise bind the same port beside us.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+
+
+def _ask_for_buffer(sock: socket.socket) -> None:
+    # 33 is SO_RCVBUFFORCE on Linux: above rmem_max for those with CAP_NET_ADMIN.
+    for option in (33, socket.SO_RCVBUF) if sys.platform == "linux" else (socket.SO_RCVBUF,):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            return
+        except OSError:
+            continue
+
+
+def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
+    """Return the addresses of an upstream's host name, or why there are none. Blocks.
+
+    Asks the bootstrap resolvers over TLS if there are any, else the system's resolver.
+    """
+    if config.bootstrap:
+        forwarder = Forwarder(config.for_bootstrap(), upstreams=upstream.build_bootstrap(config))
+        try:
+            return lookup.through(forwarder.ask, host)
+        finally:
+            forwarder.close()
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return [], f"the system's resolver says: {error.strerror or error}"
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
+
+
+def demo_client(server: Endpoint) -> None:
+    """Ask one query over UDP and one over TCP, print both answers, and say what to try."""
+    question = b"\x03www\x07example\0\0\1\0\1"
+    for kind, id in ((socket.SOCK_DGRAM, b"\x12\x34"), (socket.SOCK_STREAM, b"\x43\x21")):
+        query = id + b"\1\0\0\1\0\0\0\0\0\0" + question
+        with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, kind) as sock:
+            sock.settimeout(10)
+            sock.connect(tuple(server))
+            if kind == socket.SOCK_STREAM:
+                query = len(query).to_bytes(2, "big") + query
+            sock.sendall(query)
+            answer = sock.recv(65535)
+        address = socket.inet_ntoa(answer[-4:])
+        print(f"{'UDP' if kind == socket.SOCK_DGRAM else 'TCP'}: www.example A {address} ({len(answer)} bytes)", flush=True)
+    print(f"now try: dig @{server.host} -p {server.port} www.example, with +tcp, or large.example TXT; Ctrl-C ends it", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status: 0, 1 (run time) or 2 (configuration)."""
+    return cli.main(sys.argv[1:] if argv is None else argv, Forwarder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
