@@ -14,7 +14,6 @@ Nothing here may block, and nothing that arrives from the network may end the lo
 from __future__ import annotations
 
 import errno
-import math
 import queue
 import random
 import selectors
@@ -39,6 +38,8 @@ __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "ma
 SOCKET_BUFFER = 4 << 20
 # Expiry looks this late, so that an outage costs a look per 20 ms, not one per query.
 GRAIN = 0.02
+# The loop never sleeps longer, for infinity is no timeout. Nothing depends on waking.
+LONGEST_SLEEP = 3600.0
 
 
 class Forwarder:
@@ -61,9 +62,11 @@ class Forwarder:
         self.delivery = Delivery(upstream.build(config) if upstreams is None else upstreams, self.pending, rng)
         self._clock = clock
         self._loop = Loop(selector or selectors.DefaultSelector(), clock())
+        self._select = self._loop.selector.select
         self._links = Links(self._loop, self.pending, self.delivery, open_stream or open_stream_to)
         self._links.look_up = self._look_up  # type: ignore[method-assign]
-        self.clients = self._links.clients = Clients(self._loop, config, self.pending, self._forward)
+        self.clients = self._links.clients = Clients(self._loop, config, self.pending, self._links.forward)
+        self._dirty = self.clients.dirty
         self._stop_reason = ""
         self._names: queue.SimpleQueue[tuple[upstream.Upstream, list[str], str]] = queue.SimpleQueue()
         # Wakes the loop for signals and threads. Being registered, it also keeps select
@@ -71,7 +74,7 @@ class Forwarder:
         self._waker, self.wake_socket = socket.socketpair()
         for sock in (self._waker, self.wake_socket):
             sock.setblocking(False)
-        self._loop.selector.register(self._waker, READ, self._on_wake)
+        self._loop.selector.register(self._waker, READ, (Forwarder._on_wake, self))
 
     def listen(self) -> list[Endpoint]:
         """Bind every configured address for UDP and TCP; return the addresses with their real ports."""
@@ -102,32 +105,29 @@ class Forwarder:
         self._stop_reason = self._stop_reason or reason
         self._wake()
 
-    def turn(self, limit: float = math.inf) -> None:
+    def turn(self, limit: float = LONGEST_SLEEP) -> None:
         """Wait for something to happen, at most ``limit`` seconds, and deal with it."""
         loop = self._loop
-        wait = min(limit, loop.wake_at - loop.now)
-        events = loop.selector.select(None if wait == math.inf else max(0.0, wait))
-        loop.now = self._clock()
+        wait = loop.wake_at - loop.now
+        events = self._select(wait if wait < limit else limit)
+        loop.now = now = self._clock()
+        loop.turns += 1
         for key, mask in events:
-            key.data(mask)
-        if loop.now >= loop.wake_at:
+            handler, about = key.data
+            handler(about, mask)
+        if now >= loop.wake_at:
             self._tick()
-        self.clients.flush()
+        if self._dirty:
+            self.clients.flush()
 
     def _tick(self) -> None:
         """Do what time, or a change of connections, makes due, and find the next deadline."""
         self._expire()
         self._links.tick()
-        self._loop.wake_at = math.inf
+        self._loop.wake_at = self._loop.now + LONGEST_SLEEP
         self._links.plan()
         self.clients.tick()
         self._loop.wake_by(self.pending.deadline + GRAIN)
-
-    def _forward(self, queries: list[Query]) -> None:
-        if len(self.pending) > self.pending.limit:
-            self._expire()
-        self._loop.wake_by(self._loop.now + self.pending.lifetime + GRAIN)
-        self._links.forward(queries)
 
     def _expire(self) -> None:
         gone = self.pending.oldest(self._loop.now)
@@ -218,7 +218,7 @@ class Forwarder:
         self._loop.now = self._clock()
         query = self.pending.add(message, (deliver, None), self._loop.now)
         if query is not None:
-            self._forward([query])
+            self._links.forward([query])
         while not answers:
             self.turn()
         return answers[0]

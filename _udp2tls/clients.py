@@ -12,7 +12,6 @@ import errno
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from _udp2tls import edns, log, wire
@@ -21,7 +20,7 @@ from _udp2tls.config import Config
 from _udp2tls.framing import Framing
 from _udp2tls.loop import READ, WRITE, Loop
 from _udp2tls.pending import Client, Pending, Query
-from _udp2tls.stream import TcpClient
+from _udp2tls.stream import Handler, TcpClient
 
 # Datagrams, or new TCP clients, per turn: answers must not be kept waiting by a flood.
 BATCH = 64
@@ -38,6 +37,24 @@ CLIENT_IDLE = 30.0
 Answerer = Callable[[bytes], bytes]
 
 
+class _Datagrams:
+    """A UDP listener.
+
+    ``budget`` is how many datagrams the next turn reads. It follows the traffic, for
+    finding the socket empty costs more than a datagram: one by one while queries come
+    one by one, more when the last turn left some, as many as were there when it did not.
+    """
+
+    __slots__ = ("budget", "guarded", "read_at", "recvfrom", "sendto")
+
+    def __init__(self, sock: Any, guarded: bool) -> None:
+        self.recvfrom = sock.recvfrom
+        self.sendto = sock.sendto
+        self.guarded = guarded
+        self.budget = 1
+        self.read_at = 0  # the last turn it had something to read
+
+
 class Clients:
     """See the file's docstring. ``forward`` takes each batch of new queries."""
 
@@ -46,10 +63,10 @@ class Clients:
         self._config = config
         self._pending = pending
         self._forward = forward
-        self._datagrams: list[tuple[Any, Callable[[int], None]]] = []
+        self._datagrams: list[tuple[Any, Handler]] = []
         self._resting = False
         self._streams: OrderedDict[TcpClient, None] = OrderedDict()  # quiet for longest first
-        self._dirty: list[TcpClient] = []
+        self.dirty: list[TcpClient] = []  # those with answers to write; ``flush`` does
         self._allowed: dict[str, bool] = {}
 
     def __len__(self) -> int:
@@ -57,7 +74,7 @@ class Clients:
 
     def listen_udp(self, sock: Any, guarded: bool) -> None:
         """Serve a UDP socket; ``guarded`` asks ``Config.allows`` about every client."""
-        handler = partial(self._on_datagrams, sock, guarded)
+        handler = (self._on_datagrams, _Datagrams(sock, guarded))
         self._datagrams.append((sock, handler))
         self._loop.selector.register(sock, READ, handler)
 
@@ -65,7 +82,7 @@ class Clients:
         self, sock: Any, guarded: bool, codec: Callable[[], Codec] = Framing, answer: Answerer | None = None
     ) -> None:
         """Serve a listening TCP socket; ``answer`` answers in place of an upstream (the demo's resolver)."""
-        self._loop.selector.register(sock, READ, partial(self._on_accept, sock, guarded, codec, answer))
+        self._loop.selector.register(sock, READ, (self._on_accept, (sock, guarded, codec, answer)))
 
     def rest(self, resting: bool) -> None:
         """Stop, or begin again, to read datagrams: the kernel drops what no longer fits."""
@@ -85,16 +102,19 @@ class Clients:
             known = self._allowed[host] = self._config.allows(host)
         return known
 
-    def _on_datagrams(self, sock: Any, guarded: bool, mask: int) -> None:
-        recvfrom, sendto = sock.recvfrom, sock.sendto
+    def _on_datagrams(self, listener: _Datagrams, mask: int) -> None:
+        recvfrom, sendto, guarded = listener.recvfrom, listener.sendto, listener.guarded
         add, counts, now = self._pending.add, self._loop.counts, self._loop.now
         log_queries = self._config.log_queries
         batch: list[Query] = []
+        turn = self._loop.turns
+        if listener.read_at == turn - 1:
+            listener.budget = min(BATCH, listener.budget * 2)
+        listener.read_at = turn
         received = 0
         try:
-            while received < BATCH:
+            for received in range(1, listener.budget + 1):
                 message, address = recvfrom(65535)
-                received += 1
                 # Too short for a header, a response, or from port 0, to which nothing can be sent.
                 if len(message) < wire.HEADER or message[2] & 0x80 or not address[1]:
                     counts["dropped"] += 1
@@ -113,7 +133,8 @@ class Clients:
                 if log_queries:
                     log.query(message, wire.question_end(message), address)
         except BlockingIOError:
-            pass
+            received -= 1
+            listener.budget = max(1, received)
         except OSError:
             # An answer met a client that had gone (ECONNREFUSED; 10054 on Windows), or a
             # datagram was longer than the buffer (10040). The next turn reads on.
@@ -121,10 +142,11 @@ class Clients:
         counts["queries"] += received
         if batch:
             self._forward(batch)
+        if len(self._pending) > self._pending.limit:
+            self._loop.look_soon()
 
-    def _on_accept(
-        self, listener: Any, guarded: bool, codec: Callable[[], Codec], answer: Answerer | None, mask: int
-    ) -> None:
+    def _on_accept(self, about: tuple[Any, bool, Callable[[], Codec], Answerer | None], mask: int) -> None:
+        listener, guarded, codec, answer = about
         for _ in range(BATCH):
             try:
                 sock, address = listener.accept()
@@ -142,8 +164,8 @@ class Clients:
             if len(self._streams) >= TCP_CLIENTS:
                 self._close_quietest()
             sock.setblocking(False)
-            client = TcpClient(sock, codec(), answer, self._dirty, self._loop.now)
-            client.handler = partial(self._on_client, client)
+            client = TcpClient(sock, codec(), answer, self.dirty, self._loop.now)
+            client.handler = (self._on_client, client)
             self._streams[client] = None
             self._loop.counts["tcp_clients"] += 1
             self._loop.want(client, READ)
@@ -204,21 +226,19 @@ class Clients:
 
     def flush(self) -> None:
         """Write the answers that this turn's deliveries left with TCP clients."""
-        if self._dirty:
-            dirty = dict.fromkeys(self._dirty)
-            self._dirty.clear()
-            for client in dirty:
-                if client in self._streams:
-                    self._flush(client)
+        dirty = dict.fromkeys(self.dirty)
+        self.dirty.clear()
+        for client in dirty:
+            if client in self._streams:
+                self._flush(client)
 
     def _flush(self, client: TcpClient) -> None:
         had = len(client.backlog)
         try:
-            client.flush()
+            left = client.flush()
         except (CodecError, OSError):
             self._close(client)
             return
-        left = len(client.backlog)
         if left < had:
             self._note_alive(client)
         if left > CLIENT_BACKLOG or (client.ended and not client.waiting and not left):

@@ -37,19 +37,16 @@ class ConnectionLost(CodecError):
 
 
 class Codec(Protocol):
-    """What the loop knows of a connection."""
+    """What the loop knows of a connection.
 
-    @property
-    def room(self) -> int:
-        """How many more queries it takes now; 0 means hold them."""
+    ``room``: how many more queries it takes now; 0 means hold them.
+    ``deadline``: call ``receive((), now)`` at this monotonic time at the latest; inf: never.
+    ``closing``: take the answers still due, then close; new queries go elsewhere.
+    """
 
-    @property
-    def deadline(self) -> float:
-        """Call ``receive((), now)`` at this monotonic time at the latest; inf: never."""
-
-    @property
-    def closing(self) -> bool:
-        """Take the answers still due, then close; new queries go elsewhere."""
+    room: int
+    deadline: float
+    closing: bool
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages for the peer."""

@@ -57,8 +57,9 @@ class Delivery:
 
     def best(self) -> Link | None:
         """Return the link that takes queries now, or None."""
-        for link in self.links:
-            if link.usable:
+        for link in self.links:  # Link.usable, without a call: this runs for every batch
+            codec = link.codec
+            if codec.room > 0 and not codec.closing and not link.goodbye:
                 return link
         return None
 

@@ -25,7 +25,8 @@ UDP_SIZE = 1232
 # Extended error codes (RFC 8914 section 4)
 OTHER, NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 0, 22, 23
 
-_MAX_MESSAGE = 65535
+# A padded message is a multiple of 128, so this is the longest of 65,535 bytes at most.
+_MAX_MESSAGE = 65535 // BLOCK * BLOCK
 _FIXED = b"\0\x00\x29" + UDP_SIZE.to_bytes(2, "big") + b"\0\0\0\0"
 _ASK_KEEPALIVE = b"\x00\x0b\x00\x00"
 
@@ -45,28 +46,23 @@ _OVERHEAD = len(_RECORDS[0])
 _OPTIONS_OVERHEAD = len(_options(0))
 
 
-def dress(message: bytes, opt: int) -> bytes:
-    """Return the query as it goes to the upstream: padded, and asking for its idle limit.
+def dress(message: bytes, opt: int, id: bytes) -> bytes:
+    """Return the query as it goes to the upstream: under ``id``, padded, asking for its idle limit.
 
     ``opt`` is what ``wire.parse_query`` said. A sealed message, and one so long
-    that nothing may be added, goes as it is.
+    that nothing may be added, gets its ID and no more.
     """
     if not opt:
         size = len(message) + _OVERHEAD
-        if size > _MAX_MESSAGE - BLOCK:
-            return message
-        return b"".join((message[:11], b"\1", message[12:], _RECORDS[-size & 127]))
-    if opt == wire.SEALED:
-        return message
-    try:
+        if size <= _MAX_MESSAGE:
+            return b"".join((id, message[2:11], b"\1", message[12:], _RECORDS[-size & 127]))
+    elif opt != wire.SEALED:
         kept, _ = _without_hop_options(message, opt + 11, len(message))
-    except wire.Malformed:
-        return message  # the upstream will say FORMERR, and it is its place to
-    size = opt + 11 + len(kept) + _OPTIONS_OVERHEAD
-    if size > _MAX_MESSAGE - BLOCK:
-        return message
-    rdata = kept + _options(-size & 127)
-    return b"".join((message[: opt + 9], len(rdata).to_bytes(2, "big"), rdata))
+        size = opt + 11 + len(kept) + _OPTIONS_OVERHEAD
+        if size <= _MAX_MESSAGE:
+            rdata = kept + _options(-size & 127)
+            return b"".join((id, message[2 : opt + 9], len(rdata).to_bytes(2, "big"), rdata))
+    return id + message[2:]
 
 
 def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
@@ -77,18 +73,19 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     the upstream's keepalive timeout in units of 100 ms, or None.
     Raises wire.Malformed when the records do not add up.
     """
-    if not answer[11] and not answer[10]:
+    if answer[10:12] == b"\0\0":
         return answer, None
-    at = wire.find_opt(answer, end)
+    at, stop = wire.find_opt(answer, end)
     if not at:
         return answer, None
-    stop = at + 11 + (answer[at + 9] << 8 | answer[at + 10])
     options, keepalive = b"", None
     if stop > at + 11:
         options, keepalive = _without_hop_options(answer, at + 11, stop)
     if not keep:
-        count = (answer[10] << 8 | answer[11]) - 1
-        return b"".join((answer[:10], count.to_bytes(2, "big"), answer[12:at], answer[stop:])), keepalive
+        if stop == len(answer) and answer[10:12] == b"\0\1":
+            return b"".join((answer[:10], b"\0\0", answer[12:at])), keepalive
+        count = ((answer[10] << 8 | answer[11]) - 1).to_bytes(2, "big")
+        return b"".join((answer[:10], count, answer[12:at], answer[stop:])), keepalive
     if len(options) != stop - at - 11:
         length = len(options).to_bytes(2, "big")
         answer = b"".join((answer[: at + 9], length, options, answer[stop:]))
@@ -146,9 +143,8 @@ def truncate(answer: bytes, end: int, limit: int) -> bytes:
     so no records are left.
     """
     tail = b""
-    at = wire.find_opt(answer, end) if answer[11] or answer[10] else 0
+    at, stop = wire.find_opt(answer, end)
     if at:
-        stop = at + 11 + (answer[at + 9] << 8 | answer[at + 10])
         tail = answer[at:stop]
         if end + len(tail) > limit:
             tail = answer[at : at + 9] + b"\0\0"

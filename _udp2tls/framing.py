@@ -22,13 +22,10 @@ class Framing:
     A frame of length zero is legal framing and no message; it is skipped.
     """
 
-    room = 65536
-    deadline = math.inf
-    closing = False
-
-    __slots__ = ("_out", "_tail")
-
     def __init__(self) -> None:
+        self.room = 65536
+        self.deadline = math.inf
+        self.closing = False
         self._tail = b""
         self._out: list[bytes] = []
 
@@ -39,9 +36,13 @@ class Framing:
             append(message)
 
     def receive(self, chunks: Sequence[bytes], now: float) -> list[bytes]:
-        data = b"".join((self._tail, *chunks))
+        data = chunks[0] if len(chunks) == 1 and not self._tail else b"".join((self._tail, *chunks))
+        size = len(data)
+        if size > 2 and size == 2 + (data[0] << 8 | data[1]):  # just one, whole: the usual case at rest
+            self._tail = b""
+            return [data[2:]]
         messages = []
-        start, size = 0, len(data)
+        start = 0
         while start + 2 <= size:
             end = start + 2 + (data[start] << 8 | data[start + 1])
             if end > size:
@@ -49,7 +50,7 @@ class Framing:
             if end > start + 2:
                 messages.append(data[start + 2 : end])
             start = end
-        self._tail = data[start:]
+        self._tail = data[start:] if start < size else b""
         return messages
 
     def outgoing(self) -> list[bytes]:

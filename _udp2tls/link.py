@@ -52,16 +52,6 @@ class Link:
     def note_open(self, now: float) -> None:
         self.opened = self.heard = now
 
-    def note_sent(self, count: int, now: float) -> None:
-        if not self.inflight:
-            self.waiting_since = now
-        self.inflight += count
-        self.sent += count
-
-    def note_answer(self) -> None:
-        self.inflight -= 1
-        self.answered += 1
-
     def note_keepalive(self, tenths: int) -> None:
         """The upstream said how long it keeps idle connections (RFC 7828); 0: close soon."""
         if tenths:
@@ -73,7 +63,8 @@ class Link:
     @property
     def usable(self) -> bool:
         """True when it takes queries now."""
-        return bool(self.opened) and not self.goodbye and not self.codec.closing and self.codec.room > 0
+        codec = self.codec
+        return self.opened > 0 and not self.goodbye and codec.room > 0 and not codec.closing
 
     @property
     def deadline(self) -> float:

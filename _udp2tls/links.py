@@ -7,7 +7,6 @@ a query goes to; this file carries it out and reports what happened.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from _udp2tls import edns, log, wire
@@ -37,6 +36,8 @@ class Links:
         self._delivery = delivery
         self._open_stream = open_stream
         self._streams: dict[Link, Stream] = {}
+        # When to look at the clocks after a query was written: the first that can run out.
+        self._patience = min(SILENCE_LIMIT, pending.lifetime)
 
     def forward(self, queries: list[Query]) -> None:
         """Send new queries, or hold them until a link takes them."""
@@ -52,24 +53,32 @@ class Links:
         if len(queries) > room:
             self._delivery.unsent.extendleft(reversed(queries[room:]))
             queries = queries[:room]
+        dress, batch = edns.dress, []
         for query in queries:
             query.link = link
-        now = self._loop.now
-        link.note_sent(len(queries), now)
-        link.codec.send([query.outgoing() for query in queries], now)
-        self._flush(link)
-        self._loop.wake_by(now + SILENCE_LIMIT)
+            batch.append(dress(query.message, query.opt, query.id))
+        loop = self._loop
+        now = loop.now
+        if not link.inflight:
+            link.waiting_since = now
+        link.inflight += len(batch)
+        link.sent += len(batch)
+        codec = link.codec
+        codec.send(batch, now)
+        if now + self._patience < loop.wake_at:
+            loop.wake_at = now + self._patience
+        self._flush(link, self._streams[link])
 
-    def _flush(self, link: Link) -> None:
-        stream = self._streams[link]
+    def _flush(self, link: Link, stream: Stream) -> None:
+        """Write what the codec has to say, and wait to write what the kernel did not take."""
         try:
-            stream.flush()
+            left = stream.flush()
         except (CodecError, OSError) as error:
             self._end(link, _reason(error), failed=True)
             return
-        left = len(stream.backlog)
-        self._loop.want(stream, READ | WRITE if left else READ)
-        self.clients.rest(left > HIGH_WATER)
+        if left or stream.events != READ:
+            self._loop.want(stream, READ | WRITE if left else READ)
+            self.clients.rest(left > HIGH_WATER)
 
     def connect(self, upstream: Upstream, address: Endpoint) -> None:
         """Begin a connection; its end, good or bad, is reported to ``delivery``."""
@@ -83,32 +92,34 @@ class Links:
             self._end(link, _reason(error), failed=True)
             return
         self._streams[link] = stream
-        stream.handler = partial(self._on_link, link, stream)
+        stream.handler = (self._on_link, link)
         # Windows reports a failed connect only to those who wait to write.
         self._loop.want(stream, WRITE)
 
-    def _on_link(self, link: Link, stream: Stream, mask: int) -> None:
-        if link not in self._streams:
+    def _on_link(self, link: Link, mask: int) -> None:
+        stream = self._streams.get(link)
+        if stream is None:
             return  # ended earlier in this turn
-        answers: list[bytes] = []
-        try:
-            if mask & READ:
+        codec = link.codec
+        if mask & READ:
+            try:
                 answers = stream.receive(self._loop.now)
-                link.heard = self._loop.now
-            if not link.opened and link.codec.room:
-                self._opened(link)
-        except (CodecError, OSError) as error:
-            self._end(link, _reason(error), failed=link.failed)
-            return
-        if answers:
-            self._answer(link, answers)
-        if stream.ended:
-            self._end(link, "closed by the upstream", failed=link.failed)
-        elif self._delivery.unsent and link.usable:
-            self._write(link, self._delivery.take(link.codec.room))
+            except (CodecError, OSError) as error:
+                self._end(link, _reason(error), failed=link.failed)
+                return
+            link.heard = self._loop.now
+            if answers:
+                self._answer(link, answers)
+            if stream.ended:
+                self._end(link, "closed by the upstream", failed=link.failed)
+                return
+        if not link.opened and codec.room:
+            self._opened(link)
+        if self._delivery.unsent and link.usable:
+            self._write(link, self._delivery.take(codec.room))
         else:
-            self._flush(link)
-        if not link.usable:
+            self._flush(link, stream)
+        if link.goodbye or codec.closing:
             self._loop.look_soon()
 
     def _opened(self, link: Link) -> None:
@@ -117,20 +128,24 @@ class Links:
         log.connected(link, self._loop.now)
 
     def _answer(self, link: Link, answers: list[bytes]) -> None:
-        match, deliver = self._pending.match, self.clients.deliver
-        for answer in answers:
-            query = match(answer)
-            if query is None:
+        match, undress, deliver = self._pending.match, edns.undress, self.clients.deliver
+        for received in answers:
+            matched = match(received)
+            if matched is None:
                 continue
+            query, answer = matched
             if query.link is not None:
-                query.link.note_answer()
-            try:
-                answer, keepalive = query.restore(answer)
-            except wire.Malformed as error:
-                answer, keepalive = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}"), None
-            if keepalive is not None:
-                link.note_keepalive(keepalive)
+                query.link.inflight -= 1
+            if query.opt != wire.SEALED:
+                try:
+                    answer, keepalive = undress(answer, query.end, query.opt > 0)
+                except wire.Malformed as error:
+                    answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
+                else:
+                    if keepalive is not None:
+                        link.note_keepalive(keepalive)
             deliver(query.clients, answer, query)
+        link.answered += len(answers)
         self._loop.counts["answers"] += len(answers)
 
     def _end(self, link: Link, reason: str, *, failed: bool) -> None:

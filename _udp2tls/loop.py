@@ -31,6 +31,7 @@ class Loop:
         self.selector = selector
         self.now = now
         self.wake_at = 0.0
+        self.turns = 0
         self.counts = dict.fromkeys(COUNTERS, 0)
         self._said: dict[object, tuple[str, float]] = {}
 

@@ -54,29 +54,20 @@ class Query:
         self.expires = expires  # monotonic seconds
         self.link: Link | None = None  # the connection it was last written to
 
-    def outgoing(self) -> bytes:
-        """Return the message for the upstream."""
-        dressed = edns.dress(self.message, self.opt)
-        if self.id != self.message[:2]:
-            return self.id + dressed[2:]
-        return dressed
-
-    def restore(self, answer: bytes) -> tuple[bytes, int | None]:
-        """Turn an upstream's answer into the client's.
-
-        Gives back the client's ID and letter case and takes off what this hop
-        added. Returns the answer and the keepalive value, see ``edns.undress``.
-        """
+    def accept(self, answer: bytes) -> bytes | None:
+        """Return ``answer`` with the client's ID and question, or None if it answers something else."""
         message, end = self.message, self.end
-        if answer[:2] != message[:2]:
-            answer = message[:2] + answer[2:]
-        if answer[12:end] != message[12:end]:
-            if answer[4:6] == b"\0\0":  # a refusal without the question: clients want to see theirs
-                return wire.respond(message, end, answer[3] & 15), None
-            answer = b"".join((answer[:12], message[12:end], answer[end:]))
-        if self.opt == wire.SEALED:
-            return answer, None
-        return edns.undress(answer, end, self.opt > 0)
+        if len(answer) < wire.HEADER or answer[2] & 0xF8 != 0x80:  # QR set, opcode QUERY
+            return None
+        if answer[4:6] == b"\0\1":
+            if len(answer) < end or not wire.same_question(answer, message, end):
+                return None
+            # The letter case is the client's: it may be part of its defence against forgery.
+            return b"".join((message[:2], answer[2:12], message[12:end], answer[end:]))
+        # A server that could not or would not read the question answers without it.
+        if answer[4:10] == bytes(6) and answer[3] & 15 != wire.NOERROR:
+            return wire.respond(message, end, answer[3] & 15)
+        return None
 
     def error(self, rcode: int, code: int, text: str) -> bytes:
         """Build an error answer with an extended error (RFC 8914)."""
@@ -127,26 +118,28 @@ class Pending:
             if id not in self._by_id:
                 return id
 
-    def match(self, answer: bytes) -> Query | None:
-        """Return the query that ``answer`` answers and forget it, or count the answer and return None."""
-        query = self._by_id.get(answer[:2])
+    def match(self, answer: bytes) -> tuple[Query, bytes] | None:
+        """Return the query that ``answer`` answers, with the answer as its client knows it.
+
+        The query is forgotten. An answer to nothing here is counted, and None returned.
+        """
+        id = answer[:2]
+        query = self._by_id.get(id)
         if query is None:
             self.unknown += 1
             return None
         message, end = query.message, query.end
-        # A response (QR) to a plain query (opcode 0) with our one question.
-        if (
-            len(answer) < wire.HEADER
-            or answer[2] & 0xF8 != 0x80
-            or not (
-                answer[12:end] == message[12:end] and answer[4:6] == b"\0\1"
-                or _same_or_no_question(answer, message, end)
-            )
+        # Nearly always: same ID, same bytes of question, one question, a response.
+        if not (
+            answer[12:end] == message[12:end] and id == message[:2] and answer[4:6] == b"\0\1" and answer[2] & 0xF8 == 0x80
         ):  # fmt: skip
-            self.mismatched += 1
-            return None
-        del self._by_id[query.id], self._by_message[message]
-        return query
+            accepted = query.accept(answer)
+            if accepted is None:
+                self.mismatched += 1
+                return None
+            answer = accepted
+        del self._by_id[id], self._by_message[message]
+        return query, answer
 
     def oldest(self, now: float) -> list[Query]:
         """Remove and return the queries whose time is up, and those over the limit, oldest first."""
@@ -183,9 +176,3 @@ class Pending:
             return query.expires
         return math.inf
 
-
-def _same_or_no_question(answer: bytes, message: bytes, end: int) -> bool:
-    if answer[4:6] == b"\0\1":
-        return len(answer) >= end and wire.same_question(answer, message, end)
-    # A server that could not or would not read the question answers without it.
-    return answer[4:10] == bytes(6) and answer[3] & 15 != wire.NOERROR

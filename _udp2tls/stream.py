@@ -24,6 +24,10 @@ class Socket(Protocol):
     def close(self) -> None: ...
 
 
+# What the loop calls with its second part and the events that are ready.
+Handler = tuple[Callable[[Any, int], None], Any]
+
+
 class Stream:
     """See the file's docstring."""
 
@@ -35,7 +39,7 @@ class Stream:
         self.backlog = b""
         self.ended = False  # the peer's FIN has come
         self.events = 0
-        self.handler: Callable[[int], None] | None = None
+        self.handler: Handler | None = None
 
     def receive(self, now: float) -> list[bytes]:
         """Read once and return the messages now complete.
@@ -51,17 +55,23 @@ class Stream:
         self.ended = True
         return self.codec.eof(now)
 
-    def flush(self) -> None:
-        """Write as much as the kernel takes. Raises CodecError and OSError."""
+    def flush(self) -> int:
+        """Write as much as the kernel takes; return how many bytes are left.
+
+        Raises CodecError and OSError.
+        """
         chunks = self.codec.outgoing()
-        if chunks:
-            self.backlog = b"".join((self.backlog, *chunks)) if self.backlog or len(chunks) > 1 else chunks[0]
         if self.backlog:
-            try:
-                sent = self.sock.send(self.backlog)
-            except BlockingIOError:
-                return
-            self.backlog = self.backlog[sent:]
+            chunks.insert(0, self.backlog)
+        if not chunks:
+            return 0
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        self.backlog = data[sent:] if sent < len(data) else b""
+        return len(self.backlog)
 
     def farewell(self) -> None:
         """Write what may still go out, an alert or a TLS close, and close the socket."""

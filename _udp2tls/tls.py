@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from _udp2tls.codec import CertificateError, Codec, ConnectionLost, ProtocolError
 from _udp2tls.config import ConfigError
 
-# As much as one read may return; OpenSSL gives one record (16 KiB) at a time.
-_READ = 65536
+# One read returns one record, of 16 KiB at most (RFC 8446 section 5.1).
+_READ = 16384
 
 
 @dataclass
@@ -49,12 +49,16 @@ class Tls:
 
     def __init__(self, inner: Codec, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self.inner = inner
+        self.room = 0
+        self.deadline = inner.deadline
+        self.closing = False
         self.authenticated = False
         self._tls = tls
         self._incoming = incoming
         self._outgoing = outgoing
         self._closed = False  # the peer's close_notify has come
         self._session: Session | None = None
+        self._wants_ticket = True
 
     @classmethod
     def client(cls, inner: Codec, session: Session) -> Tls:
@@ -74,44 +78,37 @@ class Tls:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         return cls(inner, context.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing)
 
-    @property
-    def room(self) -> int:
-        return self.inner.room if self.authenticated and not self._closed else 0
-
-    @property
-    def deadline(self) -> float:
-        return self.inner.deadline
-
-    @property
-    def closing(self) -> bool:
-        return self._closed or self.inner.closing
-
     def send(self, messages: Sequence[bytes], now: float) -> None:
         if not self.authenticated:
             raise RuntimeError("a query before the peer is authenticated: hold it while room is 0")
         self.inner.send(messages, now)
 
     def receive(self, chunks: Sequence[bytes], now: float) -> list[bytes]:
+        incoming = self._incoming
         for chunk in chunks:
-            self._incoming.write(chunk)
+            incoming.write(chunk)
         if not self.authenticated and not self._handshake():
             return []
-        plain = self._read()
-        if plain and self._session:
-            # In TLS 1.3 tickets come after the handshake, at the latest with the first answer.
-            self._session.ticket = self._tls.session or self._session.ticket
-        return self.inner.receive(plain, now)
+        inner = self.inner
+        messages = inner.receive(self._read(), now)
+        self.room = 0 if self._closed else inner.room
+        self.closing = self._closed or inner.closing
+        self.deadline = inner.deadline
+        return messages
 
     def outgoing(self) -> list[bytes]:
-        plain = b"".join(self.inner.outgoing()) if self.authenticated else b""
-        written = 0
+        plain = self.inner.outgoing() if self.authenticated else ()
+        if plain:
+            self._seal(b"".join(plain))
+        return [self._outgoing.read()] if self._outgoing.pending else []
+
+    def _seal(self, plain: bytes) -> None:
         try:
-            # OpenSSL takes one record, 16 KiB, at a time.
-            while written < len(plain):
+            written = self._tls.write(plain)
+            while written < len(plain):  # OpenSSL takes one record, 16 KiB, at a time
                 written += self._tls.write(memoryview(plain)[written:])
         except ssl.SSLError as error:
             raise ProtocolError(f"TLS: {_words(error)}") from error
-        return [self._outgoing.read()] if self._outgoing.pending else []
 
     def close(self) -> None:
         if self.authenticated:
@@ -139,26 +136,33 @@ class Tls:
         if self._session and self._session.pins and not self._tls.session_reused:
             _check_pins(self._tls, self._session.pins)
         self.authenticated = True
+        self.room = self.inner.room
         return True
 
     def _read(self) -> list[bytes]:
+        if self._closed:
+            return []
         plain = []
-        read, incoming = self._tls.read, self._incoming
+        tls, incoming = self._tls, self._incoming
         try:
-            while not self._closed:
-                data = read(_READ)
-                if data:
-                    plain.append(data)
-                    if not incoming.pending and not self._tls.pending():
-                        break
-                else:
-                    self._closed = True
+            while data := tls.read(_READ):
+                plain.append(data)
+                # One read takes a whole record, so nothing is left inside OpenSSL either.
+                if not incoming.pending:
+                    break
+            else:
+                self._closed = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
             self._closed = True
         except ssl.SSLError as error:
             raise ProtocolError(f"TLS: {_words(error)}") from error
+        if self._wants_ticket and plain and self._session:
+            # In TLS 1.3 tickets come after the handshake, at the latest with the first answer.
+            # Once: reading ``session`` copies the whole of it, certificates and all.
+            self._session.ticket = tls.session or self._session.ticket
+            self._wants_ticket = False
         return plain
 
     @property

@@ -10,6 +10,8 @@ Sizes and offsets are in bytes. Messages are ``bytes`` and are never changed in 
 
 from __future__ import annotations
 
+import struct
+
 HEADER = 12
 MIN_UDP = 512  # RFC 1035 section 4.2.1: what every UDP client takes
 
@@ -24,6 +26,12 @@ _ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
 _MAX_ADDITIONAL = 8
 # RFC 1035 section 3.1: a name is at most 255 bytes, so its root label starts here at the latest.
 _LAST_ROOT = HEADER + 254
+
+# An OPT record begins with the root name and its type (RFC 6891 section 6.1.2).
+_OPT_HEAD = b"\0\0\x29"
+
+_number = struct.Struct(">H").unpack_from
+_three_numbers = struct.Struct(">HHH").unpack_from
 
 SEALED = -1
 
@@ -100,7 +108,7 @@ def parse_query(message: bytes) -> tuple[int, int]:
         opt = 0
     else:
         end, opt = _parse_with_records(message)
-    if not message[end - 4] and TYPE_TSIG < message[end - 3] < 253:
+    if message[end - 3] > TYPE_TSIG and message[end - 4] == 0 and message[end - 3] <= TYPE_AXFR:
         raise Malformed("zone transfers are not forwarded", NOTIMP)
     return end, opt
 
@@ -122,6 +130,7 @@ def _parse_with_records(message: bytes) -> tuple[int, int]:
             if opt or message[start]:
                 raise Malformed("a second OPT record, or one with a name")  # RFC 6891 section 6.1.1
             opt = start
+            check_options(message, start + 11, at)
         else:
             sealed = True
     if at != len(message):
@@ -129,28 +138,38 @@ def _parse_with_records(message: bytes) -> tuple[int, int]:
     return end, SEALED if sealed else opt
 
 
-def find_opt(message: bytes, end: int) -> int:
-    """Return the offset of the OPT record of an answer whose question ends at ``end``, or 0.
+def check_options(message: bytes, at: int, stop: int) -> None:
+    """Raise Malformed unless the EDNS options in ``message[at:stop]`` add up (RFC 6891 section 6.1.2)."""
+    while at + 4 <= stop:
+        at += 4 + (message[at + 2] << 8 | message[at + 3])
+    if at != stop:
+        raise Malformed("an EDNS option runs past its record")
+
+
+def find_opt(message: bytes, end: int) -> tuple[int, int]:
+    """Return where the OPT record of an answer whose question ends at ``end`` begins and ends, or (0, 0).
 
     Walks the answer's records; raises Malformed when they do not add up.
     """
-    records = (message[6] << 8 | message[7]) + (message[8] << 8 | message[9])
+    records, authority, additional = _three_numbers(message, 6)
     at = end
-    size = len(message)
-    for _ in range(records):
-        # Nearly every record's name is a pointer: two bytes, no call.
-        if at + 12 <= size and message[at] >= 0xC0:
-            at += 12 + (message[at + 10] << 8 | message[at + 11])
-        else:
+    try:
+        for _ in range(records + authority):
+            if message[at] >= 0xC0:  # nearly every record's name is a pointer: two bytes, no call
+                at += 12 + _number(message, at + 10)[0]
+            else:
+                at = skip_record(message, at)[1]
+        for _ in range(additional):
+            if message[at : at + 3] == _OPT_HEAD:
+                stop = at + 11 + _number(message, at + 9)[0]
+                if stop <= len(message):
+                    return at, stop
             at = skip_record(message, at)[1]
-    for _ in range(message[10] << 8 | message[11]):
-        if message[at : at + 3] == b"\0\0\x29":
-            if skip_record(message, at)[1] <= size:
-                return at
-        at = skip_record(message, at)[1]
-    if at > size:
+    except (IndexError, struct.error):
+        raise Malformed("a record runs past the end") from None
+    if at > len(message):
         raise Malformed("a record's data runs past the end")
-    return 0
+    return 0, 0
 
 
 def respond(query: bytes, end: int, rcode: int, *, tail: bytes = b"", truncated: bool = False) -> bytes:
