@@ -319,7 +319,7 @@ def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
 def demo_client(server: Endpoint) -> None:
     """Ask one query over UDP and one over TCP, print both answers, and say what to try."""
     question = b"\x03www\x07example\0\0\1\0\1"
-    for kind, id in ((socket.SOCK_DGRAM, b"\x12\x34"), (socket.SOCK_STREAM, b"\x43\x21")):
+    for said, kind, id in ("UDP", socket.SOCK_DGRAM, b"\x12\x34"), ("TCP", socket.SOCK_STREAM, b"\x43\x21"):
         query = id + b"\1\0\0\1\0\0\0\0\0\0" + question
         with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, kind) as sock:
             sock.settimeout(10)
@@ -328,9 +328,9 @@ def demo_client(server: Endpoint) -> None:
                 query = len(query).to_bytes(2, "big") + query
             sock.sendall(query)
             answer = sock.recv(65535)
-        address = socket.inet_ntoa(answer[-4:])
-        print(f"{'UDP' if kind == socket.SOCK_DGRAM else 'TCP'}: www.example A {address} ({len(answer)} bytes)", flush=True)
-    print(f"now try: dig @{server.host} -p {server.port} www.example, with +tcp, or large.example TXT; Ctrl-C ends it", flush=True)
+        print(f"{said}: www.example has address {socket.inet_ntoa(answer[-4:])}", flush=True)
+    print(f"Now try: dig @{server.host} -p {server.port} www.example, with +tcp, or large.example TXT.", flush=True)
+    print("It keeps running; Ctrl-C ends it.", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -147,7 +147,7 @@ def _listen_by_environment(environment: Mapping[str, str]) -> tuple[tuple[Endpoi
     if host:
         bare = f"[{host}]" if ":" in host else host
         return (config.parse_endpoint(f"{bare}:{port or config.DNS_PORT}", "environment HOST, PORT"),), False
-    default = config.Config.__dataclass_fields__["listen"].default
+    default = config.DEFAULT_LISTEN
     if port:
         number = config.parse_endpoint(f"127.0.0.1:{port}", "environment PORT").port
         return tuple(Endpoint(endpoint.host, number) for endpoint in default), True
@@ -188,7 +188,7 @@ def check(settings: Config) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str], forwarder_type: Callable[..., Any]) -> int:
+def main(argv: Sequence[str], forwarder_type: Any) -> int:
     """Run the program; ``forwarder_type`` is the Forwarder class. Returns the exit status."""
     try:
         options = parser().parse_args(argv)
@@ -241,7 +241,7 @@ def _serve(forwarder: Any, ready: Callable[[Endpoint], None] | None = None) -> i
     return 0
 
 
-def _resolve(text: str, settings: Config, forwarder_type: Callable[..., Any]) -> int:
+def _resolve(text: str, settings: Config, forwarder_type: Any) -> int:
     name, _, kind = text.partition("/")
     try:
         import dnslib
@@ -266,7 +266,7 @@ def _resolve(text: str, settings: Config, forwarder_type: Callable[..., Any]) ->
     return 0 if answer.header.rcode in (0, 3) else 1
 
 
-def _demo(options: argparse.Namespace, forwarder_type: Callable[..., Any]) -> int:
+def _demo(options: argparse.Namespace, forwarder_type: Any) -> int:
     from _udp2tls import demo
 
     with tempfile.TemporaryDirectory(prefix="udp2tls-demo-") as folder:

@@ -99,6 +99,9 @@ class Endpoint(NamedTuple):
         return ipaddress.ip_address(self.host).is_loopback
 
 
+DEFAULT_LISTEN = (Endpoint("127.0.0.1", DNS_PORT), Endpoint("::1", DNS_PORT))
+
+
 @dataclass(frozen=True)
 class UpstreamSpec:
     """One ``--upstream``. ``name`` is what the certificate must carry."""
@@ -124,7 +127,7 @@ class Config:
     """Everything a Forwarder needs to know. Times are in seconds."""
 
     upstreams: tuple[UpstreamSpec, ...]
-    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", DNS_PORT), Endpoint("::1", DNS_PORT))
+    listen: tuple[Endpoint, ...] = DEFAULT_LISTEN
     # The default addresses are wishes: a machine without IPv6 is served on IPv4 alone.
     listen_optional: bool = False
     ca_file: str = ""

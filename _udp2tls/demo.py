@@ -71,7 +71,7 @@ def certificates(folder: str) -> Files:
     except ImportError:
         raise ConfigError("--demo needs the package cryptography", remedy="pip install cryptography") from None
 
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
 
     def builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         return x509.CertificateBuilder(

@@ -102,7 +102,7 @@ def stopped(counts: dict[str, int]) -> None:
 
 
 def _client(address: Any) -> str:
-    return "%s port %d" % address[:2] if address else "(tcp)"
+    return f"{address[0]} port {address[1]}" if address else "(tcp)"
 
 
 def _question(message: bytes, end: int) -> str:

@@ -129,10 +129,13 @@ class Pending:
             self.unknown += 1
             return None
         message, end = query.message, query.end
-        # Nearly always: same ID, same bytes of question, one question, a response.
-        if not (
-            answer[12:end] == message[12:end] and id == message[:2] and answer[4:6] == b"\0\1" and answer[2] & 0xF8 == 0x80
-        ):  # fmt: skip
+        # Nearly always: the same bytes of question, just one, in a response, under the client's own ID.
+        if (
+            answer[12:end] != message[12:end]
+            or id != message[:2]
+            or answer[4:6] != b"\0\1"
+            or answer[2] & 0xF8 != 0x80
+        ):
             accepted = query.accept(answer)
             if accepted is None:
                 self.mismatched += 1

@@ -25,7 +25,7 @@ from _udp2tls.codec import CertificateError, Codec, ConnectionLost, ProtocolErro
 from _udp2tls.config import ConfigError
 
 # One read returns one record, of 16 KiB at most (RFC 8446 section 5.1).
-_READ = 16384
+_READ = 65536
 
 
 @dataclass

@@ -1,0 +1,44 @@
+# make demo   everything on this machine alone: a resolver, the forwarder, two queries
+# make test   the whole test suite
+# Both make a virtual environment in .venv first. PYTHON=python3.13 picks another Python.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo run test check bench clean
+
+demo: $(VENV)/run
+	@$(BIN)/udp2tls --demo $(ARGS)
+
+run: $(VENV)/run
+	@$(BIN)/udp2tls $(ARGS)
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/bench
+	$(BIN)/python -m pytest bench $(ARGS)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Editable, so that what is run is what is in the tree.
+$(VENV)/run: $(BIN)/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/test: $(VENV)/run
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/run
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
