@@ -201,10 +201,7 @@ def parse_upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
     target, hash_, name = rest.partition("#")
     target = target.removesuffix("/")
     host, port, at = _split_port(target, where, DOT_PORT, text, len(scheme) + 3)
-    if is_address(host):
-        host = str(ipaddress.ip_address(host))
-    else:
-        host = _host_name(host, text, at, where)
+    host = str(ipaddress.ip_address(host)) if is_address(host) else _host_name(host, text, at, where)
     if not port:
         raise ConfigError("port 0 cannot be connected to", text=text, where=where)
     if hash_:
