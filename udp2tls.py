@@ -304,15 +304,18 @@ def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
     Asks the bootstrap resolvers over TLS if there are any, else the system's resolver.
     """
     if config.bootstrap:
-        forwarder = Forwarder(config.for_bootstrap(), upstreams=upstream.build_bootstrap(config))
+        try:
+            forwarder = Forwarder(config.for_bootstrap(), upstreams=upstream.build_bootstrap(config))
+        except ConfigError as error:
+            return [], str(error)
         try:
             return lookup.through(forwarder.ask, host)
         finally:
             forwarder.close()
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return [], f"the system's resolver says: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:
+        return [], f"the system's resolver says: {getattr(error, 'strerror', None) or error}"
     return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
 
 

@@ -17,11 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from _udp2tls import __version__, config, log, toml, upstream
+from _udp2tls.clients import TCP_CLIENTS
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint, UpstreamSpec
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
 DEFAULT_UPSTREAM = "tls://1.1.1.1#one.one.one.one"
 DEMO_PORT = 5300
+
+# Open files that are not TCP clients: listeners, upstreams, log, certificates.
+SPARE_FILES = 96
 
 EXAMPLES = """\
 examples:
@@ -210,7 +214,22 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         return 1
 
 
+def _limit_of_clients() -> int:
+    """Ask the system for more open files, and return how many TCP clients fit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return TCP_CLIENTS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = TCP_CLIENTS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(TCP_CLIENTS, soft - SPARE_FILES)) if soft != resource.RLIM_INFINITY else TCP_CLIENTS
+
+
 def _serve(forwarder: Any, ready: Callable[[Endpoint], None] | None = None) -> int:
+    forwarder.clients.limit = _limit_of_clients()
     bound = forwarder.listen()
     for endpoint in bound:
         log.listening(endpoint)

@@ -59,6 +59,7 @@ class Clients:
     """See the file's docstring. ``forward`` takes each batch of new queries."""
 
     def __init__(self, loop: Loop, config: Config, pending: Pending, forward: Callable[[list[Query]], None]) -> None:
+        self.limit = TCP_CLIENTS
         self._loop = loop
         self._config = config
         self._pending = pending
@@ -161,7 +162,7 @@ class Clients:
                 self._loop.counts["dropped"] += 1
                 sock.close()
                 continue
-            if len(self._streams) >= TCP_CLIENTS:
+            if len(self._streams) >= self.limit:
                 self._close_quietest()
             sock.setblocking(False)
             client = TcpClient(sock, codec(), answer, self.dirty, self._loop.now)
@@ -249,16 +250,15 @@ class Clients:
 
     def tick(self) -> None:
         """Close the clients that were quiet for too long, and set the next deadline."""
-        for client in list(self._streams):
+        while self._streams:
+            client = next(iter(self._streams))
             if client.heard + CLIENT_IDLE > self._loop.now:
+                self._loop.wake_by(client.heard + CLIENT_IDLE)
                 break
             if client.waiting and not client.backlog:
                 self._note_alive(client)  # it waits for us, and Config.timeout bounds that
             else:
                 self._close(client)
-        for client in self._streams:
-            self._loop.wake_by(client.heard + CLIENT_IDLE)
-            break
 
     def _note_alive(self, client: TcpClient) -> None:
         client.heard = self._loop.now

@@ -6,7 +6,8 @@ became of it, and ``deadline`` is when ``plan`` has something new to say.
 
 The rules:
 
-- Nothing is opened before a query waits (lazy), and nothing while a link takes queries.
+- Nothing is opened before a query waits (lazy), and nothing while an open link takes
+  queries or will again.
 - Upstreams are tried in order. Within one, addresses start 250 ms apart (RFC 8305
   section 8); the next upstream starts when every address of the one before has
   failed, or has had ``HANDOVER`` seconds.
@@ -88,8 +89,8 @@ class Delivery:
         connect: list[tuple[Upstream, Endpoint]] = []
         lookup: list[Upstream] = []
         self.deadline = math.inf
-        if not self.waiting() or self.best():
-            return connect, lookup
+        if not self.waiting() or any(not link.goodbye and not link.codec.closing for link in self.links):
+            return connect, lookup  # a link that has no room just now will have some again
         for upstream in self.upstreams:
             if not upstream.addresses:
                 if self._wait_for_name(upstream, lookup, now):
@@ -128,6 +129,7 @@ class Delivery:
                 return False
             upstream.looking_up = True
             upstream.lookup.retry_at = now + LOOKUP_LIMIT
+            self.reason = f"{upstream}: its address was not found yet"
             lookup.append(upstream)
         handover = upstream.lookup.retry_at - LOOKUP_LIMIT + HANDOVER
         if now < handover:

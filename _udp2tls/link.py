@@ -26,6 +26,12 @@ SILENCE_LIMIT = 1.5
 # handshake, writing into a connection that is gone costs more.
 IDLE_LIMIT = 20.0
 
+# However long a server offers to keep a connection, routers on the way forget it sooner.
+LONGEST_IDLE = 120.0
+
+# The upstream said goodbye and owes answers: it gets this long to send each.
+GOODBYE_LIMIT = 0.2
+
 
 class Link:
     """A connection attempt, later a connection."""
@@ -56,7 +62,7 @@ class Link:
         """The upstream said how long it keeps idle connections (RFC 7828); 0: close soon."""
         if tenths:
             # A tenth less than agreed, so that our close and its own do not cross.
-            self.idle_limit = self.upstream.idle_limit = tenths / 10 * 0.9
+            self.idle_limit = self.upstream.idle_limit = min(LONGEST_IDLE, tenths / 10 * 0.9)
         else:
             self.goodbye = True
 
@@ -75,7 +81,8 @@ class Link:
         if not self.opened:
             return self.started + CONNECT_LIMIT
         if self.inflight:
-            return max(self.heard, self.waiting_since) + SILENCE_LIMIT
+            limit = GOODBYE_LIMIT if self.codec.closing else SILENCE_LIMIT
+            return max(self.heard, self.waiting_since) + limit
         if self.goodbye or self.codec.closing:
             return self.heard
         return self.heard + self.idle_limit
@@ -89,6 +96,8 @@ class Link:
         """Say why the link is given up at its deadline."""
         if not self.opened:
             return f"no connection within {CONNECT_LIMIT:g} s"
+        if self.inflight and self.codec.closing:
+            return f"closed by the upstream with {self.inflight} queries waiting"
         if self.inflight:
             return f"silent for {SILENCE_LIMIT:g} s with {self.inflight} queries waiting"
         if self.goodbye or self.codec.closing:
