@@ -208,6 +208,7 @@ class Forwarder:
         For programs without a running loop: it runs the loop meanwhile.
         Raises wire.Malformed when ``message`` is no query.
         """
+        message = bytes(message)  # dnslib packs bytearrays
         answers: list[bytes] = []
 
         def deliver(answer: bytes, address: object) -> None:

@@ -52,7 +52,7 @@ class _Datagrams:
         self.sendto = sock.sendto
         self.guarded = guarded
         self.budget = 1
-        self.read_at = 0  # the last turn it had something to read
+        self.read_at = -1  # the last turn it had something to read
 
 
 class Clients:

@@ -1,0 +1,310 @@
+"""Delivery: which connections are opened when, and where queries go when one dies."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from _udp2tls import delivery as rules
+from _udp2tls.codec import Codec
+from _udp2tls.config import Endpoint, parse_upstream
+from _udp2tls.delivery import HANDOVER, LOOKUP_LIMIT, STAGGER, Delivery
+from _udp2tls.link import Link
+from _udp2tls.pending import Pending, Query
+from _udp2tls.upstream import FIRST_REST, LONGEST_REST, Upstream
+from tests.fakes import PlainUpstream, answer, query
+
+A = Endpoint("192.0.2.1", 853)
+B = Endpoint("192.0.2.2", 853)
+SIX = Endpoint("2001:db8::1", 853)
+
+
+class House:
+    """A Delivery, its table, and a way to say what happens."""
+
+    def __init__(self, *urls: str) -> None:
+        self.pending = Pending(4.0, random.Random(1))
+        self.upstreams = [PlainUpstream(parse_upstream(url)) for url in urls or ("tls://192.0.2.1",)]
+        self.delivery = Delivery(self.upstreams, self.pending, random.Random(1))
+        self.now = 100.0
+        self.asked = 0
+
+    def ask(self) -> Query:
+        self.asked += 1
+        waiting = self.pending.add(query(id=self.asked), (lambda *_: None, None), self.now)
+        assert waiting
+        self.delivery.unsent.append(waiting)
+        return waiting
+
+    def plan(self) -> list[Link]:
+        """Start what is planned; name look-ups are not expected."""
+        connect, look_up = self.delivery.plan(self.now)
+        assert not look_up
+        return [self.start(upstream, address) for upstream, address in connect]
+
+    def start(self, upstream: Upstream, address: Endpoint) -> Link:
+        link = Link(upstream, address, upstream.codec(), self.now)
+        self.delivery.link_started(link)
+        return link
+
+    def open(self, link: Link) -> list[Link]:
+        return self.delivery.link_opened(link, self.now)
+
+    def fail(self, link: Link, reason: str = "refused") -> None:
+        self.delivery.link_ended(link, reason, self.now, failed=True)
+
+    def write(self, link: Link, count: int = 100) -> list[Query]:
+        batch = self.delivery.take(count)
+        for one in batch:
+            one.link = link
+        link.inflight += len(batch)
+        return batch
+
+
+def test_nothing_is_opened_before_a_query_waits() -> None:
+    house = House()
+    assert house.plan() == []
+    assert house.delivery.deadline == float("inf")
+    house.ask()
+    assert [link.address for link in house.plan()] == [A]
+
+
+def test_one_attempt_at_a_time_per_address() -> None:
+    house = House()
+    house.ask()
+    house.plan()
+    house.ask()
+    house.now += HANDOVER
+    assert house.plan() == []
+
+
+def test_addresses_of_an_upstream_start_staggered() -> None:
+    house = House()
+    house.upstreams[0].addresses = [SIX, A, B]
+    house.ask()
+    assert [link.address for link in house.plan()] == [SIX]
+    assert house.plan() == []
+    assert house.delivery.deadline == house.now + STAGGER
+    house.now += STAGGER
+    assert [link.address for link in house.plan()] == [A]
+    house.now += STAGGER
+    assert [link.address for link in house.plan()] == [B]
+
+
+def test_a_failure_starts_the_next_address_at_once() -> None:
+    house = House()
+    house.upstreams[0].addresses = [SIX, A]
+    house.ask()
+    (first,) = house.plan()
+    house.fail(first)
+    assert [link.address for link in house.plan()] == [A]
+
+
+def test_the_first_to_open_wins_and_is_remembered() -> None:
+    house = House()
+    house.upstreams[0].addresses = [SIX, A]
+    house.ask()
+    (slow,) = house.plan()
+    house.now += STAGGER
+    (fast,) = house.plan()
+    assert house.open(fast) == [slow]
+    assert house.delivery.best() is fast
+    assert house.upstreams[0].addresses == [A, SIX]
+    assert house.delivery.attempts == []
+
+
+def test_a_refused_upstream_hands_over_at_once() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    house.ask()
+    (first,) = house.plan()
+    house.fail(first)
+    assert [link.address for link in house.plan()] == [B]
+
+
+def test_a_silent_upstream_hands_over_after_a_while() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    house.ask()
+    house.plan()
+    house.now += HANDOVER - 0.01
+    assert house.plan() == []
+    house.now = house.delivery.deadline
+    assert [link.address for link in house.plan()] == [B]
+
+
+def test_a_preferred_upstream_that_opens_late_gets_the_new_queries() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    house.ask()
+    (late,) = house.plan()
+    house.now += HANDOVER
+    (second,) = house.plan()
+    assert house.open(second) == []
+    assert house.delivery.best() is second
+    assert house.open(late) == []
+    assert house.delivery.best() is late
+    assert second.goodbye
+
+
+def test_failures_rest_longer_and_longer_and_an_answer_ends_that() -> None:
+    house = House()
+    rests = []
+    for _ in range(8):
+        house.ask()
+        (link,) = house.plan()
+        house.fail(link)
+        assert house.plan() == []
+        rests.append(house.delivery.deadline - house.now)
+        house.now = house.delivery.deadline
+    assert FIRST_REST / 2 <= rests[0] <= FIRST_REST
+    assert all(rest <= LONGEST_REST for rest in rests)
+    assert max(rests) > LONGEST_REST / 2
+    (link,) = house.plan()
+    house.open(link)
+    link.answered = 1
+    house.delivery.link_ended(link, "closed", house.now, failed=True)
+    assert house.upstreams[0].health_of(A).failures == 0
+    house.ask()
+    assert len(house.plan()) == 1
+
+
+def test_queries_of_a_dead_link_wait_again_first_in_line_and_oldest_first() -> None:
+    house = House()
+    first, second = house.ask(), house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    assert house.write(link) == [first, second]
+    link.answered = 5
+    third = house.ask()
+    house.fail(link, "reset")
+    assert list(house.delivery.unsent) == [first, second, third]
+    assert first.link is None
+    assert len(house.plan()) == 1, "a link that had answered is replaced at once"
+
+
+def test_a_link_that_dies_without_an_answer_makes_its_address_rest() -> None:
+    house = House()
+    house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    house.write(link)
+    house.fail(link, "reset")
+    assert house.plan() == []
+    house.now = house.delivery.deadline
+    assert len(house.plan()) == 1
+
+
+def test_an_idle_close_is_nobodys_failure() -> None:
+    house = House()
+    house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    house.delivery.take(10)
+    house.delivery.link_ended(link, "closed by the upstream", house.now, failed=False)
+    assert house.upstreams[0].health_of(A).failures == 0
+    assert house.plan() == []
+    house.ask()
+    assert len(house.plan()) == 1
+
+
+def test_a_link_without_room_is_waited_for_and_a_closing_one_is_replaced() -> None:
+    house = House()
+    house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    codec: Codec = link.codec
+    codec.room = 0
+    assert house.delivery.best() is None
+    assert house.plan() == []
+    codec.closing = True
+    assert len(house.plan()) == 1
+
+
+def test_answered_queries_are_not_sent_again() -> None:
+    house = House()
+    first, second = house.ask(), house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    house.write(link)
+    assert house.pending.match(answer(first.message))
+    house.fail(link)
+    assert house.delivery.take(10) == [second]
+
+
+def test_take_respects_the_room() -> None:
+    house = House()
+    asked = [house.ask() for _ in range(5)]
+    assert house.delivery.take(2) == asked[:2]
+    assert house.delivery.take(10) == asked[2:]
+
+
+def test_a_name_is_looked_up_before_anything_is_connected() -> None:
+    house = House("tls://dns.example")
+    house.ask()
+    connect, look_up = house.delivery.plan(house.now)
+    assert (connect, look_up) == ([], house.upstreams)
+    assert house.delivery.plan(house.now) == ([], [])
+    house.delivery.name_found(house.upstreams[0], ["192.0.2.1", "192.0.2.2", "2001:db8::1"], "", house.now)
+    assert [link.address for link in house.plan()] == [SIX]
+    assert house.upstreams[0].addresses == [SIX, A, B]
+
+
+def test_a_name_that_is_not_found_hands_over_and_is_tried_again() -> None:
+    house = House("tls://dns.example", "tls://192.0.2.2")
+    house.ask()
+    house.delivery.plan(house.now)
+    house.delivery.name_found(house.upstreams[0], [], "no such name", house.now)
+    assert "no such name" in house.delivery.reason
+    (link,) = house.plan()
+    assert link.address == B
+    house.fail(link)
+    house.now += LOOKUP_LIMIT
+    assert house.delivery.plan(house.now)[1] == [house.upstreams[0]]
+
+
+def test_a_look_up_that_hangs_hands_over() -> None:
+    house = House("tls://dns.example", "tls://192.0.2.2")
+    house.ask()
+    house.delivery.plan(house.now)
+    house.now += HANDOVER
+    assert [link.address for link in house.plan()] == [B]
+
+
+def test_addresses_that_all_fail_are_looked_up_again() -> None:
+    house = House("tls://dns.example")
+    house.ask()
+    house.delivery.plan(house.now)
+    house.delivery.name_found(house.upstreams[0], ["192.0.2.1"], "", house.now)
+    (link,) = house.plan()
+    house.fail(link)
+    house.now += LONGEST_REST
+    assert house.delivery.plan(house.now)[1] == [house.upstreams[0]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_nothing_is_lost_and_attempts_stay_few(seed: int) -> None:
+    """A random life: every query that still waits is either on a live link or unsent."""
+    house = House("tls://192.0.2.1", "tls://192.0.2.2", "tls://192.0.2.3")
+    chance = random.Random(seed)
+    for _ in range(400):
+        house.now += chance.choice((0.0, 0.05, rules.STAGGER, 1.0))
+        event = chance.randrange(6)
+        links = house.delivery.links + house.delivery.attempts
+        if event <= 1:
+            house.ask()
+        elif event == 2 and house.delivery.attempts:
+            house.open(chance.choice(house.delivery.attempts))
+        elif event == 3 and links:
+            house.fail(chance.choice(links))
+        elif event == 4 and house.delivery.best():
+            link = house.delivery.best()
+            assert link
+            for written in house.write(link)[::2]:
+                assert house.pending.match(answer(written.message))
+                link.answered += 1
+        house.pending.oldest(house.now)
+        house.plan()
+        assert len(house.delivery.attempts) <= 3
+        alive = set(map(id, house.delivery.links))
+        unsent = set(map(id, house.delivery.unsent))
+        for waiting in list(house.pending._by_message.values()):
+            assert id(waiting) in unsent or id(waiting.link) in alive
