@@ -1,9 +1,9 @@
-"""Everything of udp2tls that needs neither a socket nor a clock.
+"""Everything of udp2tls that neither makes a socket, nor waits for one, nor reads a clock.
 
 The rooms, from the wire upwards:
 
-    wire       DNS messages as bytes: what is in them, error answers, truncation
-    edns       the OPT record, hop by hop: padding, keepalive, extended errors
+    wire       DNS messages as bytes: what is in them, error answers
+    edns       the OPT record, hop by hop: padding, keepalive, extended errors, truncation
     codec      the contract every connection protocol here keeps, and its errors
     framing    two-byte length framing (RFC 1035 section 4.2.2)
     tls        TLS as a layer over another codec; contexts, names, pins, resumption
@@ -11,15 +11,20 @@ The rooms, from the wire upwards:
     upstream   one upstream: its addresses, what was learned about it; makes codecs
     link       one connection to an upstream, without its socket
     delivery   which connection a query goes to, and which to open or give up
+    stream     a TCP connection and its codec: bytes from one to the other
+    loop       what the parts share of a turn: time, next deadline, counters
+    clients    queries in over UDP and TCP, answers out
+    links      batches of queries out to the upstreams, answers back
+    lookup     an upstream's address through encrypted resolvers
     config     what the user asked for, checked
-    cli        command line and environment become one Config
     toml       a TOML file becomes command-line options
+    cli        command line, file and environment become one Config
     log        one function per event
     demo       an embedded resolver with a throwaway certificate
 
 Imports point one way: ``stunnel_compat -> udp2tls -> _udp2tls``. Nothing here
-imports ``udp2tls``, ``socket``, ``selectors`` or ``time``: bytes come in as
-arguments, and so does the time.
+imports ``udp2tls``, ``socket``, ``selectors`` or ``time``: sockets are given, bytes
+come in as arguments, and so does the time.
 """
 
 __version__ = "0.1.0"

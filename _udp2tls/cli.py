@@ -202,7 +202,7 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         if options.check:
             print(check(settings))
             return 0
-        if options.resolve:
+        if options.resolve is not None:
             return _resolve(options.resolve, settings, forwarder_type)
         log.setup(settings.log_level)
         return _serve(forwarder_type(settings))

@@ -173,8 +173,9 @@ def test_a_port_in_use_is_named_with_the_remedy(kind: socket.SocketKind) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "remedy"), [(errno.EACCES, "CAP_NET_BIND_SERVICE"), (10013, "another program"), (errno.EADDRNOTAVAIL, "does not have")]
-)  # fmt: skip
+    ("code", "remedy"),
+    [(errno.EACCES, "CAP_NET_BIND_SERVICE"), (10013, "another program"), (errno.EADDRNOTAVAIL, "does not have")],
+)
 def test_every_bind_error_has_its_remedy(code: int, remedy: str) -> None:
     assert remedy in str(BindError(Endpoint("192.0.2.1", 53), "UDP", OSError(code, "injected")))
 

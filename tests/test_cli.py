@@ -1,0 +1,151 @@
+"""The command line: what options, file and environment add up to, and what errors say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import udp2tls
+from _udp2tls import cli
+from _udp2tls.config import Config, ConfigError, Endpoint
+
+
+def read(*argv: str, **environment: str) -> Config:
+    return cli.read(cli.parser().parse_args(argv), environment)
+
+
+def test_without_anything_the_defaults_stand_and_the_upstream_is_said() -> None:
+    config = read()
+    assert config.listen == (Endpoint("127.0.0.1", 53), Endpoint("::1", 53))
+    assert config.listen_optional
+    assert [str(spec) for spec in config.upstreams] == [cli.DEFAULT_UPSTREAM]
+    assert cli.DEFAULT_UPSTREAM in config.notes[0]
+    assert config.timeout == 4.0
+    assert not config.log_queries
+
+
+def test_repeatable_options_keep_their_order() -> None:
+    config = read("-l", "127.0.0.1:5300", "--listen", "[::1]:5301", "-u", "tls://9.9.9.9#dns.quad9.net", "-u", "tls://1.1.1.1")
+    assert config.listen == (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5301))
+    assert not config.listen_optional
+    assert [str(spec) for spec in config.upstreams] == ["tls://9.9.9.9#dns.quad9.net", "tls://1.1.1.1"]
+    assert config.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("environment", "listen", "upstream"),
+    [
+        ({"PORT": "5353 "}, ["127.0.0.1:5353", "[::1]:5353"], cli.DEFAULT_UPSTREAM),
+        ({"HOST": "127.0.0.2"}, ["127.0.0.2:53"], cli.DEFAULT_UPSTREAM),
+        ({"HOST": "::1", "PORT": "5353"}, ["[::1]:5353"], cli.DEFAULT_UPSTREAM),
+        ({"DNS_HOST": "8.8.8.8"}, ["127.0.0.1:53", "[::1]:53"], "tls://8.8.8.8"),
+        ({"DNS_HOST": "2620:fe::fe", "DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://[2620:fe::fe]:8853"),
+        ({"DNS_HOST": "dns.example"}, ["127.0.0.1:53", "[::1]:53"], "tls://dns.example"),
+        ({"DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://1.1.1.1:8853#one.one.one.one"),
+    ],
+)
+def test_the_four_variables_of_containers(environment: dict[str, str], listen: list[str], upstream: str) -> None:
+    config = read(**environment)
+    assert [str(endpoint) for endpoint in config.listen] == listen
+    assert [str(spec) for spec in config.upstreams] == [upstream]
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "udp2tls.toml"
+    file.write_text('listen_addresses = ["127.0.0.3:53"]\nupstream = "tls://9.9.9.9"\ntimeout = 3\nlog_queries = true\n')
+    config = read(str(file), "-u", "tls://8.8.8.8", HOST="127.0.0.4", DNS_HOST="1.1.1.1")
+    assert config.listen == (Endpoint("127.0.0.3", 53),)
+    assert [str(spec) for spec in config.upstreams] == ["tls://8.8.8.8"]
+    assert config.timeout == 3.0
+    assert config.log_queries
+
+
+def test_every_other_option_reaches_the_configuration() -> None:
+    pin = "sha256/" + "A" * 43 + "="
+    config = read(
+        "--pin", pin, "--ca-file", "ca.pem", "--client-cert", "c.pem", "--client-key", "k.pem", "--bootstrap", "9.9.9.9",
+        "--allow", "192.168.0.0/16", "--allow", "fd00::/8", "-l", "0.0.0.0", "--timeout", "2.5", "--log-level", "DEBUG",
+        "--log-queries",
+    )  # fmt: skip
+    assert config.pins == frozenset([bytes(32)])
+    assert (config.ca_file, config.client_cert, config.client_key) == ("ca.pem", "c.pem", "k.pem")
+    assert [str(spec) for spec in config.bootstrap] == ["tls://9.9.9.9"]
+    assert config.allows("192.168.3.4")
+    assert config.allows("fd00::1")
+    assert not config.allows("8.8.8.8")
+    assert config.timeout == 2.5
+    assert (config.log_level, config.log_queries) == ("debug", True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--upstrem", "x"], "unrecognized arguments: --upstrem"),
+        (["--listen"], "expected one argument"),
+        (["-l", "localhost"], "--listen: 'localhost' is not an IP address\n    localhost\n    ~~~~~~~~^"),
+        (["-l", "127.0.0.1:99999"], "    127.0.0.1:99999\n              ~~~~^"),
+        (["-l", "0.0.0.0"], "--listen: listening on 0.0.0.0:53 would serve everyone who can reach it"),
+        (["-u", "udp://9.9.9.9"], "    udp://9.9.9.9\n    ~~^"),
+        (["--timeout", "soon"], "--timeout: 'soon' is not a number of seconds"),
+        (["--timeout", "0"], "--timeout: 0 is not between"),
+        (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),
+        (["--client-key", "k.pem"], "--client-key: a key without its certificate"),
+        (["--pin", "md5/abc"], "--pin: not a pin"),
+        (["--allow", "everyone"], "--allow: not a network"),
+        (["stunnel.conf"], "this version reads files ending in .toml only"),
+        (["missing.toml"], "missing.toml: No such file or directory"),
+        (["--ca-file", "missing.pem", "--check"], "--ca-file: cannot use missing.pem: No such file or directory"),
+    ],
+)
+def test_bad_configuration_exits_2_and_says_what_and_where(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOST", "PORT", "DNS_HOST", "DNS_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert udp2tls.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("udp2tls: ")
+    assert said in captured.err
+
+
+def test_a_bad_variable_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "my-machine")
+    assert udp2tls.main(["--check"]) == 2
+    assert "environment HOST, PORT: 'my-machine' is not an IP address" in capsys.readouterr().err
+
+
+def test_check_says_what_the_configuration_means(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--check", "-l", "0.0.0.0:5300", "--allow", "10.0.0.0/8", "-u", "tls://dns.example", "--bootstrap", "9.9.9.9"]
+    assert udp2tls.main([*argv, "--pin", "sha256/" + "A" * 43 + "="]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "listen    0.0.0.0:5300 (UDP and TCP)",
+        "upstream  1. dns.example port 853, certificate must be for dns.example, address looked up over TLS at 9.9.9.9",
+        "trust     the system store; TLS 1.2 or 1.3, always verified",
+        "pins      1; one must be in the verified chain",
+        "clients   this machine and 10.0.0.0/8",
+        "timeout   4 s, then SERVFAIL with the reason",
+    ]
+
+
+def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, said in (["--help"], "examples:"), (["--version"], f"udp2tls {udp2tls.__version__}"):
+        with pytest.raises(SystemExit) as caught:
+            udp2tls.main(argv)
+        assert caught.value.code == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["a" * 64 + ".example/A", "www.example/NONSENSE"])
+def test_a_name_that_cannot_be_asked_for_is_a_mistake(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="--resolve"):
+        cli._resolve(text, read(), udp2tls.Forwarder)
+
+
+def test_resolve_without_an_answer_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = ["--resolve", "www.example/AAAA", "-u", "tls://127.0.0.1:1", "--timeout", "0.3"]
+    assert udp2tls.main(refused) == 1
+    captured = capsys.readouterr()
+    assert "SERVFAIL" in captured.out
+    assert "cannot use tls://127.0.0.1:1 at 127.0.0.1:1: connection refused" in captured.err

@@ -1,0 +1,93 @@
+"""Log lines: what they say, and what they must not say."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from _udp2tls import log
+from tests.fakes import World, answer, query
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, logger="udp2tls")
+    return caplog
+
+
+def live(world: World) -> None:
+    """Answer one query, let one time out, break a connection."""
+    stream = world.client()
+    world.ask(query("secret.example", 1))
+    world.turns()
+    world.link.feed(answer(world.link.frames()[0]))
+    stream.feed(query("secret.example", 2))
+    world.turns()
+    world.link.ended = True
+    world.later(5.0)
+
+
+def test_importing_configures_nothing() -> None:
+    assert logging.getLogger("udp2tls").handlers == []
+
+
+def test_names_and_clients_are_not_logged_unless_asked_for(lines: pytest.LogCaptureFixture) -> None:
+    live(World())
+    assert lines.messages
+    assert "secret" not in lines.text
+    assert "40001" not in lines.text
+
+
+def test_log_queries_names_queries_answers_and_clients(lines: pytest.LogCaptureFixture) -> None:
+    live(World(log_queries=True))
+    assert "127.0.0.1 port 40001 > secret.example., type 1, 32 bytes" in lines.messages
+    assert "127.0.0.1 port 40001 < secret.example., type 1, rcode 0, 48 bytes" in lines.messages
+    assert "(tcp) > secret.example., type 1, 32 bytes" in lines.messages
+    assert "(tcp) < secret.example., type 1, rcode 2, 32 bytes" in lines.messages
+
+
+def test_hostile_names_cannot_break_a_line(lines: pytest.LogCaptureFixture) -> None:
+    hostile = query("a")[:12] + b"\5a\nb\x1b.\1\0\0\0\1\0\1"
+    log.query(hostile, len(hostile), None)
+    assert lines.messages == [f"(tcp) > a\\010b\\027\\046.\\000., type 1, {len(hostile)} bytes"]
+
+
+def test_a_connection_says_when_it_came_and_why_it_went(lines: pytest.LogCaptureFixture) -> None:
+    live(World())
+    came = [message for message in lines.messages if message.startswith("connected to")]
+    went = [message for message in lines.messages if message.startswith("connection to")]
+    assert "tls://192.0.2.53#one.example at 192.0.2.53:853" in came[0]
+    assert "handshake" in came[0]
+    assert "2 queries, 1 answers: closed by the upstream; 1 queries will be sent again" in went[0]
+
+
+def test_an_outage_does_not_fill_the_log(lines: pytest.LogCaptureFixture) -> None:
+    world = World()
+
+    def refuse(address: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    world.on_open = refuse  # type: ignore[assignment]
+    for number in range(250):
+        world.ask(query(id=number))
+        world.later(0.1)
+    warnings = [record for record in lines.records if record.levelno >= logging.WARNING]
+    assert 2 <= len(warnings) <= 4, "one line for the connection, one for the queries; repeated after 30 s"
+    assert any("connection refused" in record.getMessage() for record in warnings)
+
+
+def test_setup_writes_one_line_an_event_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("udp2tls")
+    try:
+        log.setup("warning")
+        log.note("too quiet to hear")
+        log.unanswered(3, "no answer")
+        said = capsys.readouterr()
+    finally:
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    assert said.out == ""
+    assert said.err.endswith(" WARNING 3 queries got SERVFAIL: no answer\n")
+    assert said.err.count("\n") == 1
