@@ -26,7 +26,9 @@ def test_without_anything_the_defaults_stand_and_the_upstream_is_said() -> None:
 
 
 def test_repeatable_options_keep_their_order() -> None:
-    config = read("-l", "127.0.0.1:5300", "--listen", "[::1]:5301", "-u", "tls://9.9.9.9#dns.quad9.net", "-u", "tls://1.1.1.1")
+    config = read(
+        "-l", "127.0.0.1:5300", "--listen", "[::1]:5301", "-u", "tls://9.9.9.9#dns.quad9.net", "-u", "tls://1.1.1.1"
+    )
     assert config.listen == (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5301))
     assert not config.listen_optional
     assert [str(spec) for spec in config.upstreams] == ["tls://9.9.9.9#dns.quad9.net", "tls://1.1.1.1"]
@@ -53,7 +55,9 @@ def test_the_four_variables_of_containers(environment: dict[str, str], listen: l
 
 def test_flags_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "udp2tls.toml"
-    file.write_text('listen_addresses = ["127.0.0.3:53"]\nupstream = "tls://9.9.9.9"\ntimeout = 3\nlog_queries = true\n')
+    file.write_text(
+        'listen_addresses = ["127.0.0.3:53"]\nupstream = "tls://9.9.9.9"\ntimeout = 3\nlog_queries = true\n'
+    )
     config = read(str(file), "-u", "tls://8.8.8.8", HOST="127.0.0.4", DNS_HOST="1.1.1.1")
     assert config.listen == (Endpoint("127.0.0.3", 53),)
     assert [str(spec) for spec in config.upstreams] == ["tls://8.8.8.8"]
@@ -117,7 +121,17 @@ def test_a_bad_variable_is_named(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 def test_check_says_what_the_configuration_means(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["--check", "-l", "0.0.0.0:5300", "--allow", "10.0.0.0/8", "-u", "tls://dns.example", "--bootstrap", "9.9.9.9"]
+    argv = [
+        "--check",
+        "-l",
+        "0.0.0.0:5300",
+        "--allow",
+        "10.0.0.0/8",
+        "-u",
+        "tls://dns.example",
+        "--bootstrap",
+        "9.9.9.9",
+    ]
     assert udp2tls.main([*argv, "--pin", "sha256/" + "A" * 43 + "="]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "listen    0.0.0.0:5300 (UDP and TCP)",

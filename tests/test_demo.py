@@ -21,7 +21,8 @@ def ask(name: str, rtype: str, edns: bool = False) -> DNSRecord:
 
 @pytest.mark.parametrize("edns", [False, True])
 @pytest.mark.parametrize(
-    ("rtype", "data"), [("A", ["192.0.2.1"]), ("AAAA", ["2001:db8::1"]), ("TXT", ['"udp2tls demo answers"']), ("MX", [])]
+    ("rtype", "data"),
+    [("A", ["192.0.2.1"]), ("AAAA", ["2001:db8::1"]), ("TXT", ['"udp2tls demo answers"']), ("MX", [])],
 )
 def test_every_name_is_answered(rtype: str, data: list[str], edns: bool) -> None:
     answer = ask("WWW.example", rtype, edns)
