@@ -23,6 +23,9 @@ from _udp2tls.upstream import Upstream
 # Bytes an upstream has not taken; above this no more datagrams are read.
 HIGH_WATER = 1 << 20
 
+# Queries per write when many wait: 64 KiB or so, so that copies of them stay small.
+PIECE = 512
+
 
 class Links:
     """See the file's docstring. ``open_stream`` begins a connection and may raise OSError."""
@@ -115,12 +118,18 @@ class Links:
                 return
         if not link.opened and codec.room:
             self._opened(link)
-        if self._delivery.unsent and link.usable:
-            self._write(link, self._delivery.take(codec.room))
-        else:
-            self._flush(link, stream)
+        self._flush(link, stream)
+        self._send_waiting(link, stream)
         if link.goodbye or codec.closing:
             self._loop.look_soon()
+
+    def _send_waiting(self, link: Link, stream: Stream) -> None:
+        """Send the queries that no link had taken, in pieces: there may be tens of thousands."""
+        unsent = self._delivery.unsent
+        while unsent and link.usable and link in self._streams and len(stream.backlog) <= HIGH_WATER:
+            batch = self._delivery.take(min(link.codec.room, PIECE))
+            if batch:
+                self._write(link, batch)
 
     def _opened(self, link: Link) -> None:
         for attempt in self._delivery.link_opened(link, self._loop.now):

@@ -67,11 +67,9 @@ def test_flags_win_over_the_file_and_the_file_over_the_environment(tmp_path: Pat
 
 def test_every_other_option_reaches_the_configuration() -> None:
     pin = "sha256/" + "A" * 43 + "="
-    config = read(
-        "--pin", pin, "--ca-file", "ca.pem", "--client-cert", "c.pem", "--client-key", "k.pem", "--bootstrap", "9.9.9.9",
-        "--allow", "192.168.0.0/16", "--allow", "fd00::/8", "-l", "0.0.0.0", "--timeout", "2.5", "--log-level", "DEBUG",
-        "--log-queries",
-    )  # fmt: skip
+    trust = ["--pin", pin, "--ca-file", "ca.pem", "--client-cert", "c.pem", "--client-key", "k.pem"]
+    reach = ["--bootstrap", "9.9.9.9", "--allow", "192.168.0.0/16", "--allow", "fd00::/8", "-l", "0.0.0.0"]
+    config = read(*trust, *reach, "--timeout", "2.5", "--log-level", "DEBUG", "--log-queries")
     assert config.pins == frozenset([bytes(32)])
     assert (config.ca_file, config.client_cert, config.client_key) == ("ca.pem", "c.pem", "k.pem")
     assert [str(spec) for spec in config.bootstrap] == ["tls://9.9.9.9"]

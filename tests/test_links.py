@@ -8,6 +8,7 @@ import pytest
 
 from _udp2tls.config import Endpoint
 from _udp2tls.link import CONNECT_LIMIT, IDLE_LIMIT, SILENCE_LIMIT
+from _udp2tls.links import HIGH_WATER, PIECE
 from tests.fakes import CLIENT, Tcp, World, answer, query
 
 KEEPALIVE = b"\0\0\x29\4\xd0\0\0\0\0\0\6\0\x0b\0\2"
@@ -243,6 +244,23 @@ def test_identical_queries_travel_once_and_everyone_is_answered() -> None:
     world.link.feed(answer(sent))
     world.turns()
     assert len(world.replies()) == 200
+
+
+def test_a_flood_of_waiting_queries_is_sent_in_pieces_as_the_upstream_takes_them() -> None:
+    world = World()
+    world.on_open = lambda address: Tcp(connected=False)
+    world.ask(*(query(id=number) for number in range(20000)))
+    world.turns(400)
+    assert len(world.forwarder.pending) == 20000
+    world.link.window = 100_000
+    world.link.connected = True
+    world.turns(20)
+    stream = next(iter(world.forwarder._links._streams.values()))
+    assert len(stream.backlog) < HIGH_WATER + 2 * PIECE * 128
+    assert len(world.forwarder.delivery.unsent) > 5000
+    world.link.window = 1 << 30
+    world.turns(20)
+    assert [frame[:2] for frame in world.link.frames()] == [number.to_bytes(2, "big") for number in range(20000)]
 
 
 def test_bytes_the_kernel_does_not_take_are_written_later_in_order() -> None:
