@@ -42,7 +42,7 @@ class _Datagrams:
 
     ``budget`` is how many datagrams the next turn reads. It follows the traffic, for
     finding the socket empty costs more than a datagram: one by one while queries come
-    one by one, more when the last turn left some, as many as were there when it did not.
+    one by one, more when the turn before left some, fewer when it found the end.
     """
 
     __slots__ = ("budget", "guarded", "read_at", "recvfrom", "sendto")
@@ -62,6 +62,7 @@ class Clients:
         self.limit = TCP_CLIENTS
         self._loop = loop
         self._config = config
+        self._log_queries = config.log_queries
         self._pending = pending
         self._forward = forward
         self._datagrams: list[tuple[Any, Handler]] = []
@@ -106,11 +107,10 @@ class Clients:
     def _on_datagrams(self, listener: _Datagrams, mask: int) -> None:
         recvfrom, sendto, guarded = listener.recvfrom, listener.sendto, listener.guarded
         add, counts, now = self._pending.add, self._loop.counts, self._loop.now
-        log_queries = self._config.log_queries
         batch: list[Query] = []
         turn = self._loop.turns
         if listener.read_at == turn - 1:
-            listener.budget = min(BATCH, listener.budget * 2)
+            listener.budget = min(BATCH, listener.budget * 4)
         listener.read_at = turn
         received = 0
         try:
@@ -131,11 +131,11 @@ class Clients:
                     continue
                 if query is not None:
                     batch.append(query)
-                if log_queries:
+                if self._log_queries:
                     log.query(message, wire.question_end(message), address)
         except BlockingIOError:
             received -= 1
-            listener.budget = max(1, received)
+            listener.budget = max(1, received, listener.budget // 2)
         except OSError:
             # An answer met a client that had gone (ECONNREFUSED; 10054 on Windows), or a
             # datagram was longer than the buffer (10040). The next turn reads on.
@@ -186,6 +186,8 @@ class Clients:
             self._close(client)
         if batch:
             self._forward(batch)
+        if len(self._pending) > self._pending.limit:
+            self._loop.look_soon()
         if client in self._streams:
             self._flush(client)
 
@@ -205,14 +207,14 @@ class Clients:
             counts["refused"] += 1
             client.deliver(wire.respond(message, wire.HEADER, error.rcode))
             return None
-        if self._config.log_queries:
+        if self._log_queries:
             log.query(message, wire.question_end(message), None)
         return query
 
     def deliver(self, clients: list[Client], answer: bytes, query: Query | None = None) -> None:
         """Hand an answer to everyone who asked ``query``; UDP clients get no more than they take."""
         short = answer
-        if query is not None and len(answer) > wire.MIN_UDP:
+        if len(answer) > wire.MIN_UDP and query is not None:
             limit = edns.udp_size(query.message, query.opt)
             if len(answer) > limit:
                 short = edns.truncate(answer, query.end, limit)
@@ -221,7 +223,7 @@ class Clients:
                 hand_over(answer if address is None else short, address)
             except OSError:  # full buffer, no route, a firewall: UDP promises nothing
                 self._loop.counts["unsendable"] += 1
-        if query is not None and self._config.log_queries:
+        if self._log_queries and query is not None:
             for _, address in clients:
                 log.answer(answer, query.end, address)
 

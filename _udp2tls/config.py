@@ -20,7 +20,8 @@ from typing import NamedTuple
 DNS_PORT, DOT_PORT = 53, 853
 
 # RFC 1123 names: what a certificate can carry and SNI can say.
-_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+", re.ASCII)
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\.?$)({_LABEL}\.)*{_LABEL}\.?", re.ASCII)
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,7 +46,7 @@ class ConfigError(Exception):
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.problem}" if self.where else self.problem]
         if self.text:
-            lines.append(f"    {self.text}")
+            lines.append("    " + self.text.replace("\t", " "))  # as wide as the line under it takes it to be
             if self.span:
                 start, end = self.span
                 lines.append("    " + " " * start + "~" * max(0, end - start - 1) + "^")
@@ -203,7 +204,10 @@ def parse_upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
     host, port, at = _split_port(target, where, DOT_PORT, text, len(scheme) + 3)
     host = str(ipaddress.ip_address(host)) if is_address(host) else _host_name(host, text, at, where)
     if not port:
-        raise ConfigError("port 0 cannot be connected to", text=text, where=where)
+        end = len(scheme) + 3 + len(target)
+        raise ConfigError(
+            "port 0 cannot be connected to", text=text, span=(end - 1, end), where=where, remedy="leave it out for 853",
+        )  # fmt: skip
     if hash_:
         at = len(text) - len(name)
         name = str(ipaddress.ip_address(name)) if is_address(name) else _host_name(name, text, at, where)
@@ -251,6 +255,7 @@ def _split_port(
         raise ConfigError(
             f"port {port!r} is not a number from 1 to 65535", text=text,
             span=(end - len(port), max(end, end - len(port) + 1)), where=where,
+            remedy=f"leave :PORT out for {default}",
         )  # fmt: skip
     return host, number, start
 

@@ -73,7 +73,8 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     the upstream's keepalive timeout in units of 100 ms, or None.
     Raises wire.Malformed when the records do not add up.
     """
-    if answer[10:12] == b"\0\0":
+    additional = answer[10:12]
+    if additional == b"\0\0":
         return answer, None
     at, stop = wire.find_opt(answer, end)
     if not at:
@@ -82,14 +83,34 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     if stop > at + 11:
         options, keepalive = _without_hop_options(answer, at + 11, stop)
     if not keep:
-        if stop == len(answer) and answer[10:12] == b"\0\1":
+        if additional == b"\0\1" and stop == len(answer):
             return b"".join((answer[:10], b"\0\0", answer[12:at])), keepalive
         count = ((answer[10] << 8 | answer[11]) - 1).to_bytes(2, "big")
-        return b"".join((answer[:10], count, answer[12:at], answer[stop:])), keepalive
+        return b"".join((answer[:10], count, answer[12:at], _moved(answer, stop, stop - at))), keepalive
     if len(options) != stop - at - 11:
         length = len(options).to_bytes(2, "big")
-        answer = b"".join((answer[: at + 9], length, options, answer[stop:]))
+        behind = _moved(answer, stop, stop - at - 11 - len(options))
+        answer = b"".join((answer[: at + 9], length, options, behind))
     return answer, keepalive
+
+
+def _moved(answer: bytes, at: int, by: int) -> bytes:
+    """Return the records from ``at`` on, for a place ``by`` bytes before it.
+
+    The pointers of their names to one another move along. Data is left as it is:
+    what stands behind an OPT record (addresses, signatures) has no names to compress.
+    """
+    records = bytearray(answer[at:])
+    start = at
+    while start < len(answer):
+        stop = wire.skip_record(answer, start)[1]
+        while 0 < answer[start] < 0xC0:
+            start += answer[start] + 1
+        target = (answer[start] & 0x3F) << 8 | answer[start + 1]
+        if answer[start] and target >= at:
+            records[start - at : start - at + 2] = (0xC000 | target - by).to_bytes(2, "big")
+        start = stop
+    return bytes(records)
 
 
 def _without_hop_options(message: bytes, at: int, stop: int) -> tuple[bytes, int | None]:
@@ -127,10 +148,11 @@ def error(query: bytes, end: int, opt: int, rcode: int, code: int, text: str = "
     """
     tail = b""
     if opt > 0:
-        said = text.encode("utf-8", "replace")[:200]
+        dnssec_ok = query[opt + 7] & 0x80  # copied, says RFC 3225 section 3
+        said = text.encode("utf-8", "replace")[:200].decode("utf-8", "ignore").encode()
         option = code.to_bytes(2, "big") + said
         tail = b"".join((
-            _FIXED, (len(option) + 4).to_bytes(2, "big"),
+            _FIXED[:7], bytes((dnssec_ok, 0)), (len(option) + 4).to_bytes(2, "big"),
             EXTENDED_ERROR.to_bytes(2, "big"), len(option).to_bytes(2, "big"), option,
         ))  # fmt: skip
     return wire.respond(query, end, rcode, tail=tail)
@@ -143,7 +165,10 @@ def truncate(answer: bytes, end: int, limit: int) -> bytes:
     so no records are left.
     """
     tail = b""
-    at, stop = wire.find_opt(answer, end)
+    try:
+        at, stop = wire.find_opt(answer, end)
+    except wire.Malformed:  # nobody has walked its records yet, and none of them is kept
+        at = stop = 0
     if at:
         tail = answer[at:stop]
         if end + len(tail) > limit:

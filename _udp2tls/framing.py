@@ -32,8 +32,7 @@ class Framing:
     def send(self, messages: Sequence[bytes], now: float) -> None:
         append = self._out.append
         for message in messages:
-            append(len(message).to_bytes(2, "big"))
-            append(message)
+            append(len(message).to_bytes(2, "big") + message)
 
     def receive(self, chunks: Sequence[bytes], now: float) -> list[bytes]:
         data = chunks[0] if len(chunks) == 1 and not self._tail else b"".join((self._tail, *chunks))

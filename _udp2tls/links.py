@@ -61,13 +61,12 @@ class Links:
             query.link = link
             batch.append(dress(query.message, query.opt, query.id))
         loop = self._loop
-        now = loop.now
+        now, count = loop.now, len(batch)
         if not link.inflight:
             link.waiting_since = now
-        link.inflight += len(batch)
-        link.sent += len(batch)
-        codec = link.codec
-        codec.send(batch, now)
+        link.inflight += count
+        link.sent += count
+        link.codec.send(batch, now)
         if now + self._patience < loop.wake_at:
             loop.wake_at = now + self._patience
         self._flush(link, self._streams[link])
@@ -103,14 +102,14 @@ class Links:
         stream = self._streams.get(link)
         if stream is None:
             return  # ended earlier in this turn
-        codec = link.codec
+        codec, now = link.codec, self._loop.now
         if mask & READ:
             try:
-                answers = stream.receive(self._loop.now)
+                answers = stream.receive(now)
             except (CodecError, OSError) as error:
                 self._end(link, _reason(error), failed=link.failed)
                 return
-            link.heard = self._loop.now
+            link.heard = now
             if answers:
                 self._answer(link, answers)
             if stream.ended:
@@ -118,8 +117,10 @@ class Links:
                 return
         if not link.opened and codec.room:
             self._opened(link)
-        self._flush(link, stream)
-        self._send_waiting(link, stream)
+        if stream.backlog or stream.events != READ:
+            self._flush(link, stream)
+        if self._delivery.unsent:
+            self._send_waiting(link, stream)
         if link.goodbye or codec.closing:
             self._loop.look_soon()
 

@@ -39,6 +39,9 @@ MAX_CLIENTS = 1000
 # IDs are 16 bits; leaving some free keeps the search for one short (about 11 tries at worst).
 MAX_PENDING = 60000
 
+# With so many in use no free one is searched for: with all 65,536 the search had no end.
+MAX_IDS = 65000
+
 
 class Query:
     """One question to the upstream, and its askers."""
@@ -113,6 +116,8 @@ class Pending:
         return query
 
     def _free_id(self) -> bytes:
+        if len(self._by_id) >= MAX_IDS:
+            raise wire.Malformed("too many queries are waiting", wire.SERVFAIL)
         while True:
             id = self._random.randbytes(2)
             if id not in self._by_id:

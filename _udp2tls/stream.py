@@ -42,7 +42,7 @@ class Stream:
         self.handler: Handler | None = None
 
     def receive(self, now: float) -> list[bytes]:
-        """Read once and return the messages now complete.
+        """Read once and return the messages now complete; what the codec replies joins ``backlog``.
 
         Raises CodecError and OSError, which end the connection.
         """
@@ -51,7 +51,11 @@ class Stream:
         except BlockingIOError:
             return []
         if data:
-            return self.codec.receive((data,), now)
+            messages = self.codec.receive((data,), now)
+            replies = self.codec.outgoing()
+            if replies:
+                self.backlog = b"".join((self.backlog, *replies))
+            return messages
         self.ended = True
         return self.codec.eof(now)
 
@@ -70,12 +74,13 @@ class Stream:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
-        self.backlog = data[sent:] if sent < len(data) else b""
-        return len(self.backlog)
+        self.backlog = left = data[sent:]
+        return len(left)
 
     def farewell(self) -> None:
         """Write what may still go out, an alert or a TLS close, and close the socket."""
         try:
+            self.flush()
             self.codec.close()
             self.flush()
         except (CodecError, OSError):

@@ -91,8 +91,10 @@ class Tls:
             return []
         inner = self.inner
         messages = inner.receive(self._read(), now)
-        self.room = 0 if self._closed else inner.room
-        self.closing = self._closed or inner.closing
+        if self._closed:
+            self.room, self.closing = 0, True
+        else:
+            self.room, self.closing = inner.room, inner.closing
         self.deadline = inner.deadline
         return messages
 

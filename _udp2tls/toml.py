@@ -29,6 +29,8 @@ KEYS = {
     "log_queries": ("log_queries", False),
 }
 
+SWITCHES = {"log_queries"}
+
 Table = dict[str, list[tuple[str, str]]]
 
 
@@ -44,7 +46,7 @@ def read(path: str) -> Table:
 
 def parse(source: str, path: str) -> Table:
     """Read the text of a file."""
-    lines = source.splitlines()
+    lines = source.replace("\r\n", "\n").removesuffix("\n").split("\n")  # what TOML takes for a line
     try:
         data = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
@@ -53,6 +55,8 @@ def parse(source: str, path: str) -> Table:
         text = lines[number - 1] if 0 < number <= len(lines) else ""
         problem = str(error).partition(" (at ")[0]
         raise ConfigError(problem, text=text, span=(column - 1, column), where=f"{path}:{number}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise ConfigError(f"{path}: {error}") from None
     table: Table = {}
     for key, value in data.items():
         number, span = _line_of(key, lines)
@@ -63,8 +67,10 @@ def parse(source: str, path: str) -> Table:
         option, many = KEYS[key]
         values = value if isinstance(value, list) and many else [value]
         for one in values:
-            if not isinstance(one, (str, int, float)):
+            if (option in SWITCHES) != isinstance(one, bool) or not isinstance(one, (str, int, float)):
                 raise ConfigError(f"{key} cannot be a {type(one).__name__}", text=text, span=span, where=where)
+            if isinstance(one, int) and abs(one) > 1 << 64:
+                raise ConfigError(f"{key} cannot be so large", text=text, span=span, where=where)
             said = str(one).lower() if isinstance(one, bool) else str(one)
             table.setdefault(option, []).append((said, where))
     return table

@@ -151,16 +151,16 @@ def find_opt(message: bytes, end: int) -> tuple[int, int]:
 
     Walks the answer's records; raises Malformed when they do not add up.
     """
-    records, authority, additional = _three_numbers(message, 6)
     at = end
     try:
+        records, authority, additional = _three_numbers(message, 6)
         for _ in range(records + authority):
             if message[at] >= 0xC0:  # nearly every record's name is a pointer: two bytes, no call
                 at += 12 + _number(message, at + 10)[0]
             else:
                 at = skip_record(message, at)[1]
         for _ in range(additional):
-            if message[at : at + 3] == _OPT_HEAD:
+            if message.startswith(_OPT_HEAD, at):
                 stop = at + 11 + _number(message, at + 9)[0]
                 if stop <= len(message):
                     return at, stop

@@ -268,6 +268,20 @@ def test_queries_under_way_per_tcp_client_are_bounded() -> None:
     assert not stream.inbox
 
 
+def test_more_queries_than_ids_get_servfail_and_the_loop_goes_on() -> None:
+    """A few TCP clients can have more queries under way than there are IDs."""
+    world = World()
+    world.on_open = lambda address: Tcp(connected=False)
+    streams = [world.client() for _ in range(70)]
+    for number, stream in enumerate(streams):
+        stream.feed(*(query(f"client{number}.example", id) for id in range(1000)))
+    world.turns()
+    assert len(world.forwarder.pending) <= world.forwarder.pending.limit
+    replies = [reply for stream in streams for reply in stream.frames()]
+    assert len(replies) == 70000 - len(world.forwarder.pending)
+    assert all(reply[3] & 15 == 2 for reply in replies)
+
+
 def test_one_tcp_client_too_many_closes_the_quietest() -> None:
     world = World()
     world.forwarder.clients.limit = 3

@@ -208,6 +208,19 @@ def test_what_does_not_answer_the_question_is_ignored(forged: bytes) -> None:
     assert counts["mismatched_answers"] + counts["unknown_answers"] == 2
 
 
+def test_a_large_answer_that_does_not_add_up_is_only_cut() -> None:
+    """Its records were never walked on the way, and truncation must not trip over them."""
+    world = World()
+    world.ask(query())
+    world.turns()
+    broken = answer(query(), bytes(700))
+    world.link.feed(broken[:7] + b"\x09" + broken[8:])
+    world.turns()
+    ((reply, _),) = world.replies()
+    assert reply[2] & 0x02
+    assert len(reply) <= 512
+
+
 def test_an_answer_whose_records_do_not_add_up_becomes_servfail() -> None:
     world = World()
     world.ask(query())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -29,7 +31,9 @@ def live(world: World) -> None:
 
 
 def test_importing_configures_nothing() -> None:
-    assert logging.getLogger("udp2tls").handlers == []
+    """In a process of its own, for other tests run the program and set up its log."""
+    source = "import logging, udp2tls as u; raise SystemExit(len(logging.root.handlers + u.log._log.handlers))"
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
 
 
 def test_names_and_clients_are_not_logged_unless_asked_for(lines: pytest.LogCaptureFixture) -> None:

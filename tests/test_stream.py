@@ -43,6 +43,19 @@ def test_the_end_is_noted_and_an_end_inside_a_message_raised() -> None:
         stream.receive(0.0)
 
 
+def test_farewell_sends_what_was_queued_before_the_goodbye() -> None:
+    class Polite(Framing):
+        def close(self) -> None:
+            assert not self.outgoing()
+            self.send([b"goodbye"], 0.0)
+
+    sock = Tcp()
+    stream = Stream(sock, Polite())
+    stream.codec.send([b"last"], 0.0)
+    stream.farewell()
+    assert sock.frames() == [b"last", b"goodbye"]
+
+
 def test_farewell_closes_whatever_the_socket_says() -> None:
     sock = Tcp()
     stream = Stream(sock, Framing())

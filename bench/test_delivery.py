@@ -1,0 +1,91 @@
+"""Which connection a query goes to, and what to connect to.
+
+Measured: Delivery.best, asked once for every batch, with one link and behind two that
+take nothing; Delivery.plan at rest, with a query and no link, and with every upstream
+resting after a failure. Not measured: the events that tell it of links; they are rare.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from _udp2tls import demo, tls
+from _udp2tls.config import Endpoint, UpstreamSpec
+from _udp2tls.delivery import Delivery
+from _udp2tls.framing import Framing
+from _udp2tls.link import Link
+from _udp2tls.pending import Pending
+from _udp2tls.upstream import Upstream
+from bench import material
+from bench.meter import Meter, group
+
+pytestmark = group("delivery")
+
+NOW = 1000.0
+
+
+def _deliver(answer: bytes, address: object) -> None:
+    pass
+
+
+class _Case:
+    """Three upstreams and no link."""
+
+    def __init__(self, files: demo.Files) -> None:
+        session = tls.Session(tls.client_context(files.ca_file), demo.NAME)
+        specs = [UpstreamSpec(f"192.0.2.{n}", 853, demo.NAME) for n in (1, 2, 3)]
+        self.upstreams = [Upstream(spec, session) for spec in specs]
+        self.pending = Pending(4.0, random.Random(1))
+        self.delivery = Delivery(self.upstreams, self.pending, random.Random(1))
+
+    def open_link(self, upstream: Upstream) -> Link:
+        link = Link(upstream, upstream.addresses[0], Framing(), NOW)
+        self.delivery.link_started(link)
+        self.delivery.link_opened(link, NOW)
+        return link
+
+    def ask(self) -> None:
+        query = self.pending.add(material.query(1), (_deliver, material.ADDRESS), NOW)
+        assert query is not None
+        self.delivery.unsent.append(query)
+
+
+@pytest.fixture
+def case(files: demo.Files) -> _Case:
+    return _Case(files)
+
+
+def test_best_of_one(meter: Meter, case: _Case) -> None:
+    link = case.open_link(case.upstreams[0])
+    assert case.delivery.best() is link
+    meter.repeat(1, case.delivery.best)
+
+
+def test_best_behind_two_that_leave(meter: Meter, case: _Case) -> None:
+    links = [case.open_link(upstream) for upstream in reversed(case.upstreams)]
+    links[-1].goodbye = True
+    links[0].goodbye = False
+    assert case.delivery.best() is links[0]
+    meter.repeat(1, case.delivery.best)
+
+
+def test_plan_at_rest(meter: Meter, case: _Case) -> None:
+    case.open_link(case.upstreams[0])
+    assert case.delivery.plan(NOW) == ([], [])
+    meter.repeat(1, case.delivery.plan, NOW)
+
+
+def test_plan_a_connection(meter: Meter, case: _Case) -> None:
+    case.ask()
+    assert case.delivery.plan(NOW) == ([(case.upstreams[0], Endpoint("192.0.2.1", 853))], [])
+    meter.repeat(1, case.delivery.plan, NOW)
+
+
+def test_plan_while_all_rest(meter: Meter, case: _Case) -> None:
+    case.ask()
+    for upstream in case.upstreams:
+        upstream.health_of(upstream.addresses[0]).retry_at = NOW + 1
+    assert case.delivery.plan(NOW) == ([], [])
+    meter.repeat(1, case.delivery.plan, NOW)
