@@ -16,12 +16,13 @@ from __future__ import annotations
 import errno
 import queue
 import random
+import select
 import selectors
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from _udp2tls import __version__, cli, edns, log, lookup, upstream, wire
@@ -29,7 +30,7 @@ from _udp2tls.clients import Clients
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.links import Links
-from _udp2tls.loop import READ, Loop
+from _udp2tls.loop import READ, WRITE, Loop
 from _udp2tls.pending import Pending, Query
 
 __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
@@ -58,10 +59,10 @@ class Forwarder:
     ) -> None:  # fmt: skip
         self.config = config
         rng = rng or random.SystemRandom()  # IDs must not be guessable
-        self.pending = Pending(config.timeout, rng)
+        self.pending = Pending(config.timeout - 2 * GRAIN, rng)
         self.delivery = Delivery(upstream.build(config) if upstreams is None else upstreams, self.pending, rng)
         self._clock = clock
-        self._loop = Loop(selector or selectors.DefaultSelector(), clock())
+        self._loop = Loop(selector or best_selector(), clock())
         self._select = self._loop.selector.select
         self._links = Links(self._loop, self.pending, self.delivery, open_stream or open_stream_to)
         self._links.look_up = self._look_up  # type: ignore[method-assign]
@@ -111,10 +112,10 @@ class Forwarder:
         wait = loop.wake_at - loop.now
         events = self._select(wait if wait < limit else limit)
         loop.now = now = self._clock()
-        loop.turns += 1
         for key, mask in events:
             handler, about = key.data
             handler(about, mask)
+        loop.turns += 1
         if now >= loop.wake_at:
             self._tick()
         if self._dirty:
@@ -235,6 +236,57 @@ class Forwarder:
     def start_demo_client(server: Endpoint) -> None:
         """Ask the forwarder one query over UDP and one over TCP from another thread, and print the answers."""
         threading.Thread(target=demo_client, args=(server,), daemon=True).start()
+
+
+class Epoll(selectors.BaseSelector):
+    """The standard library's EpollSelector with a third of its way through ``select``.
+
+    At rest a query is two turns of the loop, and ``select`` was a tenth of their
+    instructions. Knows what this file needs: sockets, and no timeout of None.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._map = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT, READ | WRITE: select.EPOLLIN | select.EPOLLOUT}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
+        self._epoll.register(key.fd, self._map[events])
+        self._keys[key.fd] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        self._epoll.unregister(fileobj.fileno())
+        return self._keys.pop(fileobj.fileno())
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = self._keys[fileobj.fileno()] = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
+        self._epoll.modify(key.fd, self._map[events])
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        keys = self._keys
+        return [
+            (keys[fd], READ if event == 1 else _events(event) & keys[fd].events)  # EPOLLIN alone is the usual case
+            for fd, event in self._epoll.poll(timeout if timeout is None or timeout > 0 else 0, 64)
+        ]
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._keys
+
+    def close(self) -> None:
+        self._keys.clear()
+        self._epoll.close()
+
+
+def _events(event: int) -> int:
+    """Errors and hang-ups are for readers and writers alike, as in ``selectors``."""
+    return (READ if event & ~select.EPOLLOUT else 0) | (WRITE if event & ~select.EPOLLIN else 0)
+
+
+def best_selector() -> selectors.BaseSelector:
+    return Epoll() if hasattr(select, "epoll") else selectors.DefaultSelector()
 
 
 def open_stream_to(address: Endpoint) -> socket.socket:

@@ -52,7 +52,7 @@ class _Datagrams:
         self.sendto = sock.sendto
         self.guarded = guarded
         self.budget = 1
-        self.read_at = -1  # the last turn it had something to read
+        self.read_at = -2  # the last turn it had something to read
 
 
 class Clients:
@@ -108,13 +108,9 @@ class Clients:
         recvfrom, sendto, guarded = listener.recvfrom, listener.sendto, listener.guarded
         add, counts, now = self._pending.add, self._loop.counts, self._loop.now
         batch: list[Query] = []
-        turn = self._loop.turns
-        if listener.read_at == turn - 1:
-            listener.budget = min(BATCH, listener.budget * 4)
-        listener.read_at = turn
-        received = 0
+        received, budget = 0, listener.budget
         try:
-            for received in range(1, listener.budget + 1):  # noqa: B007 - counted for what follows
+            for received in range(1, budget + 1):  # noqa: B007 - counted for what follows
                 message, address = recvfrom(65535)
                 # Too short for a header, a response, or from port 0, to which nothing can be sent.
                 if len(message) < wire.HEADER or message[2] & 0x80 or not address[1]:
@@ -135,14 +131,18 @@ class Clients:
                     log.query(message, wire.question_end(message), address)
         except BlockingIOError:
             received -= 1
-            listener.budget = max(1, received, listener.budget // 2)
+            listener.budget = max(1, received, budget // 2)
         except OSError:
             # An answer met a client that had gone (ECONNREFUSED; 10054 on Windows), or a
             # datagram was longer than the buffer (10040). The next turn reads on.
             counts["dropped"] += 1
-        counts["queries"] += received
         if batch:
             self._forward(batch)
+        counts["queries"] += received
+        turn = self._loop.turns
+        if received == budget and listener.read_at == turn - 1:
+            listener.budget = min(BATCH, budget * 4)
+        listener.read_at = turn
         if len(self._pending) > self._pending.limit:
             self._loop.look_soon()
 
@@ -220,7 +220,7 @@ class Clients:
                 short = edns.truncate(answer, query.end, limit)
         for hand_over, address in clients:
             try:
-                hand_over(answer if address is None else short, address)
+                hand_over(short if address else answer, address)
             except OSError:  # full buffer, no route, a firewall: UDP promises nothing
                 self._loop.counts["unsendable"] += 1
         if self._log_queries and query is not None:

@@ -15,6 +15,8 @@ The rules:
 - A failed attempt makes its address rest, longer each time; an answer ends that.
 - A link that dies with queries in flight: they wait again, first in line. Its address
   rests only if the link never answered anything; an idle close is nobody's failure.
+- There are queries that make a server hang up. The oldest without an answer is the suspect:
+  it goes last, and from its second time on it rests, so that it costs the others little.
 - Whatever cannot be delivered waits until its time is up; the table of pending
   queries, not this file, ends that.
 """
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from _udp2tls.config import Endpoint
@@ -38,6 +40,9 @@ STAGGER = 0.25
 # beside it: more than a slow line's three round trips, less than a client's patience.
 HANDOVER = 1.0
 
+# How long a query rests on which two connections ended; twice as long after each further one.
+SUSPECT_REST = 0.5
+
 # One name look-up that finds nothing is given up after this, as a connection would be.
 LOOKUP_LIMIT = 3.5
 
@@ -50,6 +55,7 @@ class Delivery:
         self.links: list[Link] = []  # open, the most preferred upstream first
         self.attempts: list[Link] = []  # connecting
         self.unsent: deque[Query] = deque()
+        self.suspects: list[tuple[float, Query]] = []  # (when it may go again, query)
         self.deadline = math.inf
         self.reason = "no connection was tried yet"
         self._pending = pending
@@ -89,6 +95,8 @@ class Delivery:
         connect: list[tuple[Upstream, Endpoint]] = []
         lookup: list[Upstream] = []
         self.deadline = math.inf
+        if self.suspects:
+            self._release_suspects(now)
         if not self.waiting() or any(not link.goodbye and not link.codec.closing for link in self.links):
             return connect, lookup  # a link that has no room just now will have some again
         for upstream in self.upstreams:
@@ -174,13 +182,14 @@ class Delivery:
             self.attempts.remove(link)
         if link in self.links:
             self.links.remove(link)
+        lost = self._pending.written_to(link)
         if link.answered:
             link.upstream.health_of(link.address).failures = 0
-        elif failed:
+        elif failed and not (lost and lost[0].losses):
             self._blame(link, now)
         if failed:
             link.upstream.reason = self.reason = f"{link.upstream}: {reason}"
-        self._again(self._pending.written_to(link))
+        self._again(lost, now)
 
     def _blame(self, link: Link, now: float) -> None:
         upstream = link.upstream
@@ -190,11 +199,25 @@ class Delivery:
             upstream.addresses = []  # perhaps the name means other addresses by now
             upstream.lookup.retry_at = health.retry_at
 
-    def _again(self, queries: Iterable[Query]) -> None:
-        queries = list(queries)
-        for query in queries:
+    def _again(self, lost: list[Query], now: float) -> None:
+        """Queue the queries of a dead link, oldest first, once more."""
+        if not lost:
+            return
+        for query in lost:
             query.link = None
-        self.unsent.extendleft(reversed(queries))
+        suspect = lost[0]
+        suspect.losses += 1
+        self.unsent.extendleft(reversed(lost[1:]))
+        if suspect.losses == 1:
+            self.unsent.append(suspect)
+        else:
+            self.suspects.append((now + SUSPECT_REST * 2 ** min(suspect.losses - 2, 8), suspect))
+
+    def _release_suspects(self, now: float) -> None:
+        self.unsent.extend(query for when, query in self.suspects if when <= now)
+        self.suspects = [(when, query) for when, query in self.suspects if when > now and self._pending.holds(query)]
+        for when, _ in self.suspects:
+            self._look_again(when)
 
     def _rank_of(self, link: Link) -> int:
         return self._rank[id(link.upstream)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from _udp2tls import edns, log, wire
 from _udp2tls.clients import Clients
-from _udp2tls.codec import CodecError
+from _udp2tls.codec import CodecError, ProtocolError
 from _udp2tls.config import Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.link import SILENCE_LIMIT, Link
@@ -44,9 +44,10 @@ class Links:
 
     def forward(self, queries: list[Query]) -> None:
         """Send new queries, or hold them until a link takes them."""
-        link = self._delivery.best()
-        if link is None or self._delivery.unsent:
-            self._delivery.unsent.extend(queries)
+        delivery = self._delivery
+        link = delivery.best()
+        if link is None or delivery.unsent:
+            delivery.unsent.extend(queries)
             self._loop.look_soon()
         else:
             self._write(link, queries)
@@ -61,26 +62,37 @@ class Links:
             query.link = link
             batch.append(dress(query.message, query.opt, query.id))
         loop = self._loop
-        now, count = loop.now, len(batch)
+        now = loop.now
         if not link.inflight:
             link.waiting_since = now
-        link.inflight += count
-        link.sent += count
+        link.inflight += len(batch)
         link.codec.send(batch, now)
+        self._flush(link, self._streams[link])
+        link.sent += len(batch)
         if now + self._patience < loop.wake_at:
             loop.wake_at = now + self._patience
-        self._flush(link, self._streams[link])
 
     def _flush(self, link: Link, stream: Stream) -> None:
         """Write what the codec has to say, and wait to write what the kernel did not take."""
         try:
             left = stream.flush()
         except (CodecError, OSError) as error:
-            self._end(link, _reason(error), failed=True)
+            self._end(link, self._last_words(link, stream) or _reason(error), failed=True)
             return
         if left or stream.events != READ:
             self._loop.want(stream, READ | WRITE if left else READ)
             self.clients.rest(left > HIGH_WATER)
+
+    def _last_words(self, link: Link, stream: Stream) -> str:
+        """Read what a peer that takes nothing any more had sent: answers, or why it hung up."""
+        if link.opened:
+            try:
+                self._answer(link, stream.receive(self._loop.now))
+            except ProtocolError as error:
+                return _reason(error)
+            except (CodecError, OSError):
+                pass  # no more than the failed write had said
+        return ""
 
     def connect(self, upstream: Upstream, address: Endpoint) -> None:
         """Begin a connection; its end, good or bad, is reported to ``delivery``."""
@@ -117,17 +129,18 @@ class Links:
                 return
         if not link.opened and codec.room:
             self._opened(link)
-        if stream.backlog or stream.events != READ:
-            self._flush(link, stream)
         if self._delivery.unsent:
-            self._send_waiting(link, stream)
-        if link.goodbye or codec.closing:
+            self._send_waiting(link)
+        self._flush(link, stream)
+        if link.goodbye or codec.closing or self._delivery.unsent:
             self._loop.look_soon()
 
-    def _send_waiting(self, link: Link, stream: Stream) -> None:
+    def _send_waiting(self, link: Link) -> None:
         """Send the queries that no link had taken, in pieces: there may be tens of thousands."""
         unsent = self._delivery.unsent
-        while unsent and link.usable and link in self._streams and len(stream.backlog) <= HIGH_WATER:
+        while unsent and link.usable and link in self._streams:
+            if len(self._streams[link].backlog) > HIGH_WATER:
+                break
             batch = self._delivery.take(min(link.codec.room, PIECE))
             if batch:
                 self._write(link, batch)
@@ -139,13 +152,13 @@ class Links:
 
     def _answer(self, link: Link, answers: list[bytes]) -> None:
         match, undress, deliver = self._pending.match, edns.undress, self.clients.deliver
+        strays = 0
         for received in answers:
             matched = match(received)
             if matched is None:
+                strays += 1
                 continue
             query, answer = matched
-            if query.link is not None:
-                query.link.inflight -= 1
             if query.opt != wire.SEALED:
                 try:
                     answer, keepalive = undress(answer, query.end, query.opt > 0)
@@ -155,8 +168,10 @@ class Links:
                     if keepalive is not None:
                         link.note_keepalive(keepalive)
             deliver(query.clients, answer, query)
-        link.answered += len(answers)
-        self._loop.counts["answers"] += len(answers)
+            if query.link is not None:
+                query.link.inflight -= 1
+        link.answered += len(answers) - strays
+        self._loop.counts["answers"] += len(answers) - strays
 
     def _end(self, link: Link, reason: str, *, failed: bool) -> None:
         """A connection, or the attempt at one, is over."""
@@ -164,7 +179,9 @@ class Links:
         self._delivery.link_ended(link, reason, self._loop.now, failed=failed)
         if link.opened:
             self._loop.counts["resent"] += waiting
-            log.connection_ended(link, reason, self._loop.now, waiting)
+            # A server that hangs up on everyone is one complaint, not one a second.
+            if not failed or link.answered or self._loop.news(link.address, reason):
+                log.connection_ended(link, reason, self._loop.now, waiting)
         else:
             self._loop.counts["failed_connections"] += 1
             if self._loop.news(link.address, reason):
@@ -186,8 +203,12 @@ class Links:
                 self._end(link, link.overdue(), failed=link.failed)
 
     def plan(self) -> None:
-        """Open what ``delivery`` wants opened, and set the next deadline."""
+        """Open what ``delivery`` wants opened, send what may now be sent, and set the next deadline."""
         connect, look_up = self._delivery.plan(self._loop.now)
+        link = self._delivery.best()
+        if link is not None:
+            # What another link owed when it ended, and suspects that have rested.
+            self._send_waiting(link)
         for upstream, address in connect:
             self.connect(upstream, address)
         self.look_up(look_up)

@@ -46,16 +46,19 @@ MAX_IDS = 65000
 class Query:
     """One question to the upstream, and its askers."""
 
-    __slots__ = ("clients", "end", "expires", "id", "link", "message", "opt")
+    __slots__ = ("clients", "end", "expires", "id", "link", "losses", "message", "opt", "question", "renamed")
 
     def __init__(self, message: bytes, end: int, opt: int, id: bytes, client: Client, expires: float) -> None:
         self.message = message
         self.end = end  # offset behind the question
         self.opt = opt  # offset of the OPT record, 0, or wire.SEALED
+        self.question = message[12:end]
         self.id = id  # the ID it travels under
+        self.renamed = False  # that is not the client's
         self.clients = [client]
         self.expires = expires  # monotonic seconds
         self.link: Link | None = None  # the connection it was last written to
+        self.losses = 0  # connections that ended when it was the oldest without an answer
 
     def accept(self, answer: bytes) -> bytes | None:
         """Return ``answer`` with the client's ID and question, or None if it answers something else."""
@@ -111,7 +114,10 @@ class Pending:
         id = message[:2]
         if id in self._by_id:
             id = self._free_id()
-        query = Query(message, end, opt, id, client, now + self.lifetime)
+            query = Query(message, end, opt, id, client, now + self.lifetime)
+            query.renamed = True
+        else:
+            query = Query(message, end, opt, id, client, now + self.lifetime)
         self._by_message[message] = self._by_id[id] = query
         return query
 
@@ -133,12 +139,12 @@ class Pending:
         if query is None:
             self.unknown += 1
             return None
-        message, end = query.message, query.end
         # Nearly always: the same bytes of question, just one, in a response, under the client's own ID.
         if (
-            answer[12:end] != message[12:end]
-            or id != message[:2]
-            or answer[4:6] != b"\0\1"
+            not answer.startswith(query.question, 12)
+            or query.renamed
+            or answer[5] != 1
+            or answer[4]
             or answer[2] & 0xF8 != 0x80
         ):
             accepted = query.accept(answer)
@@ -146,7 +152,7 @@ class Pending:
                 self.mismatched += 1
                 return None
             answer = accepted
-        del self._by_id[id], self._by_message[message]
+        del self._by_id[id], self._by_message[query.message]
         return query, answer
 
     def oldest(self, now: float) -> list[Query]:

@@ -42,7 +42,7 @@ class Stream:
         self.handler: Handler | None = None
 
     def receive(self, now: float) -> list[bytes]:
-        """Read once and return the messages now complete; what the codec replies joins ``backlog``.
+        """Read once and return the messages now complete.
 
         Raises CodecError and OSError, which end the connection.
         """
@@ -51,11 +51,7 @@ class Stream:
         except BlockingIOError:
             return []
         if data:
-            messages = self.codec.receive((data,), now)
-            replies = self.codec.outgoing()
-            if replies:
-                self.backlog = b"".join((self.backlog, *replies))
-            return messages
+            return self.codec.receive((data,), now)
         self.ended = True
         return self.codec.eof(now)
 

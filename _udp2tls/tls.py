@@ -99,15 +99,14 @@ class Tls:
         return messages
 
     def outgoing(self) -> list[bytes]:
-        plain = self.inner.outgoing() if self.authenticated else ()
-        if plain:
-            self._seal(b"".join(plain))
+        if self.authenticated and (chunks := self.inner.outgoing()):
+            self._seal(b"".join(chunks))
         return [self._outgoing.read()] if self._outgoing.pending else []
 
     def _seal(self, plain: bytes) -> None:
         try:
             written = self._tls.write(plain)
-            while written < len(plain):  # OpenSSL takes one record, 16 KiB, at a time
+            while written < len(plain):  # OpenSSL may stop after a record, 16 KiB
                 written += self._tls.write(memoryview(plain)[written:])
         except ssl.SSLError as error:
             raise ProtocolError(f"TLS: {_words(error)}") from error

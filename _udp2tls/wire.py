@@ -33,6 +33,10 @@ _OPT_HEAD = b"\0\0\x29"
 _number = struct.Struct(">H").unpack_from
 _three_numbers = struct.Struct(">HHH").unpack_from
 
+# How far a label of this length reaches. Lengths over 63 are pointers or reserved
+# (RFC 1035 section 4.1.4) and have no place in a question.
+_STEP = tuple(range(1, 65))
+
 SEALED = -1
 
 
@@ -52,14 +56,10 @@ def question_end(message: bytes) -> int:
     """
     at = HEADER
     try:
-        size = message[at]
-        while size:
-            if size > 63:
-                raise Malformed("the question's name is compressed or has a label over 63 bytes")
-            at += size + 1
-            size = message[at]
+        while size := message[at]:
+            at += _STEP[size]
     except IndexError:
-        raise Malformed("the question's name runs past the end") from None
+        raise Malformed("the question's name runs past the end, is compressed, or has a label over 63 bytes") from None
     if at > _LAST_ROOT:
         raise Malformed("the question's name is longer than 255 bytes")
     if at + 5 > len(message):

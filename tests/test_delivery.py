@@ -167,7 +167,7 @@ def test_failures_rest_longer_and_longer_and_an_answer_ends_that() -> None:
     assert len(house.plan()) == 1
 
 
-def test_queries_of_a_dead_link_wait_again_first_in_line_and_oldest_first() -> None:
+def test_queries_of_a_dead_link_wait_again_first_in_line() -> None:
     house = House()
     first, second = house.ask(), house.ask()
     (link,) = house.plan()
@@ -176,9 +176,33 @@ def test_queries_of_a_dead_link_wait_again_first_in_line_and_oldest_first() -> N
     link.answered = 5
     third = house.ask()
     house.fail(link, "reset")
-    assert list(house.delivery.unsent) == [first, second, third]
+    assert list(house.delivery.unsent) == [second, third, first], "the oldest is suspected, and goes last"
     assert first.link is None
     assert len(house.plan()) == 1, "a link that had answered is replaced at once"
+
+
+def test_a_query_that_servers_hang_up_on_rests_longer_each_time_and_blames_no_address() -> None:
+    house = House()
+    house.pending.lifetime = 60.0
+    culprit = house.ask()
+    (link,) = house.plan()
+    rests = []
+    for _ in range(4):
+        house.open(link)
+        innocent = house.ask()
+        house.write(link)
+        assert house.pending.match(answer(innocent.message))
+        link.answered += 1
+        house.fail(link, "closed by the upstream")
+        assert culprit.link is None
+        began, started = house.now, house.plan()
+        while not started:
+            house.now = house.delivery.deadline
+            started = house.plan()
+        rests.append(house.now - began)
+        (link,) = started
+    assert rests == [0.0, rules.SUSPECT_REST, rules.SUSPECT_REST * 2, rules.SUSPECT_REST * 4]
+    assert house.upstreams[0].health_of(A).failures == 0
 
 
 def test_a_link_that_dies_without_an_answer_makes_its_address_rest() -> None:
@@ -305,6 +329,6 @@ def test_whatever_happens_nothing_is_lost_and_attempts_stay_few(seed: int) -> No
         house.plan()
         assert len(house.delivery.attempts) <= 3
         alive = set(map(id, house.delivery.links))
-        unsent = set(map(id, house.delivery.unsent))
+        unsent = set(map(id, [*house.delivery.unsent, *(query for _, query in house.delivery.suspects)]))
         for waiting in list(house.pending._by_message.values()):
             assert id(waiting) in unsent or id(waiting.link) in alive

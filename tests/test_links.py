@@ -43,7 +43,7 @@ def test_queries_in_flight_on_a_dying_connection_are_sent_again_at_once() -> Non
     first.error = ConnectionResetError(errno.ECONNRESET, "injected")
     world.turns()
     assert first.closed
-    again = world.link.frames()
+    again = sorted(world.link.frames())
     assert [frame[:2] for frame in again] == [b"\0\2", b"\0\3"]
     world.link.feed(*(answer(frame) for frame in again))
     world.turns()
@@ -82,6 +82,45 @@ def test_an_idle_close_is_not_replaced_before_the_next_query() -> None:
     world.ask(query(id=2))
     world.turns()
     assert len(world.opened) == 2
+
+
+def test_what_a_closing_connection_owes_is_asked_again_on_an_open_one() -> None:
+    """The other connection has nothing to do, and no event of its own to be woken by."""
+    world = World()
+    world.ask(query(id=1))
+    world.turns()
+    old = world.link
+    old.frames()
+    next(iter(world.forwarder.delivery.links)).codec.closing = True
+    world.ask(query(id=2))
+    world.turns()
+    assert len(world.opened) == 2
+    world.link.feed(answer(world.link.frames()[0]))
+    world.later(0.5)
+    assert old.closed
+    world.link.feed(answer(world.link.frames()[0]))
+    world.turns()
+    assert sorted(reply[:2] for reply, _ in world.replies()) == [b"\0\1", b"\0\2"]
+
+
+def test_the_last_words_of_a_peer_that_takes_no_more_are_read() -> None:
+    world = World()
+    world.ask(query(id=1))
+    world.turns()
+    first = world.link
+    asked = first.frames()[0]
+    stream = next(iter(world.forwarder._links._streams.values()))
+
+    class Deaf(Tcp):
+        def send(self, data: bytes) -> int:
+            raise BrokenPipeError(errno.EPIPE, "injected")
+
+    stream.sock = deaf = Deaf()
+    world.selector.keys[deaf] = world.selector.keys.pop(first)
+    world.ask(query(id=2))
+    deaf.feed(answer(asked))
+    world.turns(1)
+    assert [reply[:2] for reply, _ in world.replies()] == [b"\0\1"]
 
 
 def test_a_silent_connection_is_given_up_and_its_queries_answered_by_another() -> None:
