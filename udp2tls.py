@@ -113,7 +113,7 @@ class Forwarder:
         events = self._select(wait if wait < limit else limit)
         loop.now = now = self._clock()
         for key, mask in events:
-            handler, about = key.data
+            handler, about = key[3]  # key.data, without the attribute's way around
             handler(about, mask)
         loop.turns += 1
         if now >= loop.wake_at:
@@ -266,11 +266,11 @@ class Epoll(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        keys = self._keys
-        return [
-            (keys[fd], READ if event == 1 else _events(event) & keys[fd].events)  # EPOLLIN alone is the usual case
-            for fd, event in self._epoll.poll(timeout if timeout is None or timeout > 0 else 0, 64)
-        ]
+        ready = []
+        for fd, event in self._epoll.poll(timeout if timeout is None or timeout > 0 else 0, 64):
+            key = self._keys[fd]
+            ready.append((key, READ if event == 1 else _events(event) & key.events))  # mostly EPOLLIN alone
+        return ready
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return self._keys

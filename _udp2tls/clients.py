@@ -21,6 +21,7 @@ from _udp2tls.framing import Framing
 from _udp2tls.loop import READ, WRITE, Loop
 from _udp2tls.pending import Client, Pending, Query
 from _udp2tls.stream import Handler, TcpClient
+from _udp2tls.wire import HEADER
 
 # Datagrams, or new TCP clients, per turn: answers must not be kept waiting by a flood.
 BATCH = 64
@@ -113,10 +114,12 @@ class Clients:
             for received in range(1, budget + 1):  # noqa: B007 - counted for what follows
                 message, address = recvfrom(65535)
                 # Too short for a header, a response, or from port 0, to which nothing can be sent.
-                if len(message) < wire.HEADER or message[2] & 0x80 or not address[1]:
-                    counts["dropped"] += 1
-                    continue
-                if guarded and not self._may_ask(address[0]):
+                if (
+                    len(message) < HEADER
+                    or message[2] & 0x80
+                    or not address[1]
+                    or (guarded and not self._may_ask(address[0]))
+                ):
                     counts["dropped"] += 1
                     continue
                 try:

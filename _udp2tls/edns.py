@@ -12,6 +12,7 @@ message never grows past the 65,535 bytes a frame can hold.
 from __future__ import annotations
 
 from _udp2tls import wire
+from _udp2tls.wire import find_opt
 
 KEEPALIVE, PADDING, EXTENDED_ERROR = 11, 12, 15
 
@@ -76,7 +77,7 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     additional = answer[10:12]
     if additional == b"\0\0":
         return answer, None
-    at, stop = wire.find_opt(answer, end)
+    at, stop = find_opt(answer, end)
     if not at:
         return answer, None
     options, keepalive = b"", None
@@ -166,7 +167,7 @@ def truncate(answer: bytes, end: int, limit: int) -> bytes:
     """
     tail = b""
     try:
-        at, stop = wire.find_opt(answer, end)
+        at, stop = find_opt(answer, end)
     except wire.Malformed:  # nobody has walked its records yet, and none of them is kept
         at = stop = 0
     if at:

@@ -151,7 +151,7 @@ class Links:
         log.connected(link, self._loop.now)
 
     def _answer(self, link: Link, answers: list[bytes]) -> None:
-        match, undress, deliver = self._pending.match, edns.undress, self.clients.deliver
+        match, undress, deliver, sealed = self._pending.match, edns.undress, self.clients.deliver, wire.SEALED
         strays = 0
         for received in answers:
             matched = match(received)
@@ -159,9 +159,10 @@ class Links:
                 strays += 1
                 continue
             query, answer = matched
-            if query.opt != wire.SEALED:
+            opt = query.opt
+            if opt != sealed:
                 try:
-                    answer, keepalive = undress(answer, query.end, query.opt > 0)
+                    answer, keepalive = undress(answer, query.end, opt > 0)
                 except wire.Malformed as error:
                     answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
                 else:

@@ -84,32 +84,49 @@ class Tls:
         self.inner.send(messages, now)
 
     def receive(self, chunks: Sequence[bytes], now: float) -> list[bytes]:
-        incoming = self._incoming
+        tls, incoming = self._tls, self._incoming
         for chunk in chunks:
             incoming.write(chunk)
         if not self.authenticated and not self._handshake():
             return []
+        plain = []
+        try:
+            while not self._closed:
+                if data := tls.read(_READ):
+                    plain.append(data)
+                    # One read takes a whole record, so nothing is left inside OpenSSL either.
+                    if not incoming.pending:
+                        break
+                else:
+                    self._closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._closed = True
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS: {_words(error)}") from error
+        if self._wants_ticket and plain and self._session:
+            # In TLS 1.3 tickets come after the handshake, at the latest with the first answer.
+            # Once: reading ``session`` copies the whole of it, certificates and all.
+            self._session.ticket = tls.session or self._session.ticket
+            self._wants_ticket = False
         inner = self.inner
-        messages = inner.receive(self._read(), now)
+        messages = inner.receive(plain, now)
+        self.room, self.closing, self.deadline = inner.room, inner.closing, inner.deadline
         if self._closed:
             self.room, self.closing = 0, True
-        else:
-            self.room, self.closing = inner.room, inner.closing
-        self.deadline = inner.deadline
         return messages
 
     def outgoing(self) -> list[bytes]:
         if self.authenticated and (chunks := self.inner.outgoing()):
-            self._seal(b"".join(chunks))
+            plain = b"".join(chunks)
+            try:
+                written = self._tls.write(plain)
+                while written < len(plain):  # OpenSSL may stop after a record, 16 KiB
+                    written += self._tls.write(memoryview(plain)[written:])
+            except ssl.SSLError as error:
+                raise ProtocolError(f"TLS: {_words(error)}") from error
         return [self._outgoing.read()] if self._outgoing.pending else []
-
-    def _seal(self, plain: bytes) -> None:
-        try:
-            written = self._tls.write(plain)
-            while written < len(plain):  # OpenSSL may stop after a record, 16 KiB
-                written += self._tls.write(memoryview(plain)[written:])
-        except ssl.SSLError as error:
-            raise ProtocolError(f"TLS: {_words(error)}") from error
 
     def close(self) -> None:
         if self.authenticated:
@@ -139,32 +156,6 @@ class Tls:
         self.authenticated = True
         self.room = self.inner.room
         return True
-
-    def _read(self) -> list[bytes]:
-        if self._closed:
-            return []
-        plain = []
-        tls, incoming = self._tls, self._incoming
-        try:
-            while data := tls.read(_READ):
-                plain.append(data)
-                # One read takes a whole record, so nothing is left inside OpenSSL either.
-                if not incoming.pending:
-                    break
-            else:
-                self._closed = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self._closed = True
-        except ssl.SSLError as error:
-            raise ProtocolError(f"TLS: {_words(error)}") from error
-        if self._wants_ticket and plain and self._session:
-            # In TLS 1.3 tickets come after the handshake, at the latest with the first answer.
-            # Once: reading ``session`` copies the whole of it, certificates and all.
-            self._session.ticket = tls.session or self._session.ticket
-            self._wants_ticket = False
-        return plain
 
     @property
     def description(self) -> dict[str, str]:
