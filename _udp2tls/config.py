@@ -263,7 +263,8 @@ def _split_port(
 def parse_pin(text: str, where: str = "--pin") -> bytes:
     """Read ``sha256/BASE64`` (also ``sha256//``, as curl writes it) into a digest."""
     kind, _, value = text.partition("/")
-    value = value.removeprefix("/")
+    if len(value) == 45:  # a digest's base64 is 44 long, and may itself begin with a slash
+        value = value.removeprefix("/")
     try:
         digest = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):

@@ -67,6 +67,13 @@ def test_upstreams(text: str, expected: tuple[str, int, str]) -> None:
     assert spec.literal == (spec.host[0].isdigit())
 
 
+@given(st.binary(min_size=32, max_size=32) | st.binary(min_size=31, max_size=31).map(b"\xff".__add__))
+def test_every_digest_is_a_pin_also_one_whose_base64_begins_with_a_slash(digest: bytes) -> None:
+    written = base64.b64encode(digest).decode()
+    assert config.parse_pin(f"sha256/{written}") == digest
+    assert config.parse_pin(f"sha256//{written}") == digest
+
+
 def test_pins_as_browsers_and_curl_write_them() -> None:
     for text in (f"sha256/{PIN}", f"sha256//{PIN}", f"SHA256/{PIN}"):
         assert config.parse_pin(text) == bytes(range(32))
