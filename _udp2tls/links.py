@@ -131,6 +131,8 @@ class Links:
             self._opened(link)
         if self._delivery.unsent:
             self._send_waiting(link)
+            if link not in self._streams:
+                return  # it broke under them
         self._flush(link, stream)
         if link.goodbye or codec.closing or self._delivery.unsent:
             self._loop.look_soon()

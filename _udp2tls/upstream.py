@@ -8,11 +8,12 @@ again. Decides nothing: which upstream is used when is ``delivery``'s business.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from random import Random
 
 from _udp2tls import tls
 from _udp2tls.codec import Codec
-from _udp2tls.config import Config, Endpoint, UpstreamSpec
+from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.framing import Framing
 
 # After a failure an address rests 0.1 s, then twice as long each time, up to 2 s: an
@@ -75,12 +76,22 @@ class Upstream:
 
 def build(config: Config) -> list[Upstream]:
     """Make the configured upstreams; they share one TLS context. Raises ConfigError."""
+    if config.pins:
+        _require("cryptography", "--pin")
+    if config.bootstrap:
+        _require("dnslib", "--bootstrap")
     return _build(config, config.upstreams, config.pins)
 
 
 def build_bootstrap(config: Config) -> list[Upstream]:
     """Make the upstreams that only look up other upstreams' names. Pins are not theirs."""
     return _build(config, config.bootstrap, frozenset())
+
+
+def _require(package: str, option: str) -> None:
+    """Better now than with the first connection."""
+    if find_spec(package) is None:
+        raise ConfigError(f"needs the package {package}", where=option, remedy=f"pip install {package}")
 
 
 def _build(config: Config, specs: tuple[UpstreamSpec, ...], pins: frozenset[bytes]) -> list[Upstream]:

@@ -44,6 +44,7 @@ class Selector:
 
     def register(self, sock: Any, events: int, data: Any) -> None:
         assert sock not in self.keys
+        assert not getattr(sock, "closed", False), "a closed socket has no descriptor to wait for"
         self.keys[sock] = selectors.SelectorKey(sock, 0, events, data)
 
     def modify(self, sock: Any, events: int, data: Any) -> None:

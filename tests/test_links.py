@@ -194,6 +194,26 @@ def test_an_upstream_that_refuses_leads_to_the_next(code: int) -> None:
     assert world.forwarder.statistics()["failed_connections"] == 1
 
 
+def test_a_connection_that_breaks_under_the_first_queries_is_let_go_of() -> None:
+    """It opens, the waiting queries are written at once, and that write fails."""
+
+    class Broken(Tcp):
+        def send(self, data: bytes) -> int:
+            raise BrokenPipeError(errno.EPIPE, "injected")
+
+    world = World()
+    world.on_open = lambda address: Broken()
+    world.ask(query())
+    world.later(0.5)
+    assert all(sock.closed for _, sock in world.opened)
+    assert not any(isinstance(sock, Broken) for sock in world.selector.keys)
+    world.on_open = lambda address: Tcp()
+    world.later(2.0)
+    world.link.feed(answer(world.link.frames()[0]))
+    world.turns()
+    assert world.replies() == [(answer(query()), CLIENT)]
+
+
 def test_a_connect_that_fails_later_leads_to_the_next() -> None:
     world = World("tls://192.0.2.1", "tls://192.0.2.2")
     first = Tcp(connected=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import selectors
 import socket
 import threading
@@ -136,6 +137,39 @@ def test_asking_without_a_listener_returns_the_answer() -> None:
 
 def test_reading_and_writing_are_called_as_selectors_calls_them() -> None:
     assert (loop.READ, loop.WRITE) == (selectors.EVENT_READ, selectors.EVENT_WRITE)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll on this system")
+def test_the_own_selector_says_what_the_standard_one_says() -> None:
+    both = udp2tls.Epoll(), selectors.DefaultSelector()
+
+    def ready() -> int:
+        own, standard = ([(key.data, mask) for key, mask in one.select(0)] for one in both)
+        assert own == standard
+        return own[0][1] if own else 0
+
+    near, far = socket.socketpair()
+    with near, far:
+        for one in both:
+            one.register(near, selectors.EVENT_READ, "data")
+        assert ready() == 0
+        far.send(b"x")
+        assert ready() == selectors.EVENT_READ
+        for one in both:
+            one.modify(near, selectors.EVENT_READ | selectors.EVENT_WRITE, "more")
+        assert ready() == selectors.EVENT_READ | selectors.EVENT_WRITE
+        for one in both:
+            one.modify(near, selectors.EVENT_WRITE, "write")
+        assert ready() == selectors.EVENT_WRITE
+        far.close()
+        for events in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+            for one in both:
+                one.modify(near, events, "hung up")
+            assert ready() == events
+        for one in both:
+            one.unregister(near)
+            assert not one.select(0)
+            one.close()
 
 
 def config(*listen: Endpoint, **settings: object) -> Config:

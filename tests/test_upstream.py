@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,21 @@ def test_a_trust_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Pat
         upstream.build(Config(upstreams=specs, ca_file=str(empty)))
     with pytest.raises(ConfigError, match="--client-cert"):
         upstream.build(Config(upstreams=specs, client_cert=str(empty)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "package"),
+    [
+        ({"pins": frozenset([bytes(32)])}, "cryptography"),
+        ({"bootstrap": (parse_upstream("tls://192.0.2.9"),)}, "dnslib"),
+    ],
+)
+def test_what_needs_a_package_says_so_before_anything_starts(
+    settings: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs the package {package}(.|\n)*pip install {package}"):
+        upstream.build(Config(upstreams=(parse_upstream("tls://192.0.2.1"),), **settings))
 
 
 def test_bootstrap_resolvers_are_not_held_to_the_upstreams_pins() -> None:
