@@ -248,28 +248,37 @@ class Epoll(selectors.BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._readable: dict[int, tuple[selectors.SelectorKey, int]] = {}  # what select mostly returns, made once
         self._map = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT, READ | WRITE: select.EPOLLIN | select.EPOLLOUT}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
         self._epoll.register(key.fd, self._map[events])
+        return self._note(key)
+
+    def _note(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
         self._keys[key.fd] = key
+        self._readable[key.fd] = (key, READ)
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         self._epoll.unregister(fileobj.fileno())
+        del self._readable[fileobj.fileno()]
         return self._keys.pop(fileobj.fileno())
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = self._keys[fileobj.fileno()] = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
+        key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
         self._epoll.modify(key.fd, self._map[events])
-        return key
+        return self._note(key)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = []
+        ready, readable = [], self._readable
         for fd, event in self._epoll.poll(timeout if timeout is None or timeout > 0 else 0, 64):
-            key = self._keys[fd]
-            ready.append((key, READ if event == 1 else _events(event) & key.events))  # mostly EPOLLIN alone
+            if event == 1:  # EPOLLIN alone
+                ready.append(readable[fd])
+            else:
+                key = self._keys[fd]
+                ready.append((key, _events(event) & key.events))
         return ready
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:

@@ -85,7 +85,7 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
         options, keepalive = _without_hop_options(answer, at + 11, stop)
     if not keep:
         if additional == b"\0\1" and stop == len(answer):
-            return b"".join((answer[:10], b"\0\0", answer[12:at])), keepalive
+            return answer[:10] + b"\0\0" + answer[12:at], keepalive
         count = ((answer[10] << 8 | answer[11]) - 1).to_bytes(2, "big")
         return b"".join((answer[:10], count, answer[12:at], _moved(answer, stop, stop - at))), keepalive
     if len(options) != stop - at - 11:

@@ -102,10 +102,9 @@ def parse_query(message: bytes) -> tuple[int, int]:
     if message[2] > 7:
         raise Malformed(f"opcode {message[2] >> 3 & 15} is not QUERY", NOTIMP)
     if message[4:12] == _ONE_QUESTION:
-        end = question_end(message)
+        end, opt = question_end(message), 0
         if end != len(message):
             raise Malformed("bytes behind the end of the message")
-        opt = 0
     else:
         end, opt = _parse_with_records(message)
     if message[end - 3] > TYPE_TSIG and message[end - 4] == 0 and message[end - 3] <= TYPE_AXFR:
