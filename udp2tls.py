@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS.
 
-This file is the front door and the loop: the only place that makes sockets, waits for
-them and reads a clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
+This file is the front door and the loop: the only place that waits and that reads a
+clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
 
 One turn: wait for an event or the nearest deadline, read the clock once, then for each
 ready socket move a batch. A query costs one recvfrom and a place in the batch, a batch
@@ -13,16 +13,13 @@ Nothing here may block, and nothing that arrives from the network may end the lo
 
 from __future__ import annotations
 
-import errno
 import queue
 import random
-import select
-import selectors
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from _udp2tls import __version__, cli, edns, log, lookup, upstream, wire
@@ -30,13 +27,12 @@ from _udp2tls.clients import Clients
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.links import Links
-from _udp2tls.loop import READ, WRITE, Loop
+from _udp2tls.loop import READ, Loop
 from _udp2tls.pending import Pending, Query
+from _udp2tls.system import best_selector, bind_both, open_stream_to
 
 __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
 
-# A burst of 5000 queries fits; the kernel may give less (net.core.rmem_max).
-SOCKET_BUFFER = 4 << 20
 # Expiry looks this late, so that an outage costs a look per 20 ms, not one per query.
 GRAIN = 0.02
 # The loop never sleeps longer, for infinity is no timeout. Nothing depends on waking.
@@ -236,128 +232,6 @@ class Forwarder:
     def start_demo_client(server: Endpoint) -> None:
         """Ask the forwarder one query over UDP and one over TCP from another thread, and print the answers."""
         threading.Thread(target=demo_client, args=(server,), daemon=True).start()
-
-
-class Epoll(selectors.BaseSelector):
-    """The standard library's EpollSelector with a third of its way through ``select``.
-
-    At rest a query is two turns of the loop, and ``select`` was a tenth of their
-    instructions. Knows what this file needs: sockets, and no timeout of None.
-    """
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._keys: dict[int, selectors.SelectorKey] = {}
-        self._readable: dict[int, tuple[selectors.SelectorKey, int]] = {}  # what select mostly returns, made once
-        self._map = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT, READ | WRITE: select.EPOLLIN | select.EPOLLOUT}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
-        self._epoll.register(key.fd, self._map[events])
-        return self._note(key)
-
-    def _note(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
-        self._keys[key.fd] = key
-        self._readable[key.fd] = (key, READ)
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        self._epoll.unregister(fileobj.fileno())
-        del self._readable[fileobj.fileno()]
-        return self._keys.pop(fileobj.fileno())
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
-        self._epoll.modify(key.fd, self._map[events])
-        return self._note(key)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready, readable = [], self._readable
-        for fd, event in self._epoll.poll(timeout if timeout is None or timeout > 0 else 0, 64):
-            if event == 1:  # EPOLLIN alone
-                ready.append(readable[fd])
-            else:
-                key = self._keys[fd]
-                ready.append((key, _events(event) & key.events))
-        return ready
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
-
-    def close(self) -> None:
-        self._keys.clear()
-        self._epoll.close()
-
-
-def _events(event: int) -> int:
-    """Errors and hang-ups are for readers and writers alike, as in ``selectors``."""
-    return (READ if event & ~select.EPOLLOUT else 0) | (WRITE if event & ~select.EPOLLIN else 0)
-
-
-def best_selector() -> selectors.BaseSelector:
-    return Epoll() if hasattr(select, "epoll") else selectors.DefaultSelector()
-
-
-def open_stream_to(address: Endpoint) -> socket.socket:
-    """Return a non-blocking socket that is connecting to ``address``; raises OSError."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = sock.connect_ex(address)
-        # 10035 (WSAEWOULDBLOCK) is how Windows says EINPROGRESS.
-        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, 10035):
-            raise OSError(code, errno.errorcode.get(code, str(code)))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def bind_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
-    """Bind one address for UDP and, on the same port, for TCP. Raises BindError."""
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    udp = tcp = None
-    kind = "UDP"
-    try:
-        udp = socket.socket(family, socket.SOCK_DGRAM)
-        _prepare(udp, family)
-        _ask_for_buffer(udp)
-        udp.bind(tuple(endpoint))
-        port = udp.getsockname()[1]
-        kind = "TCP"
-        tcp = socket.socket(family, socket.SOCK_STREAM)
-        _prepare(tcp, family)
-        if sys.platform != "win32":
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-        tcp.bind((endpoint.host, port))
-        tcp.listen(1024)
-    except OSError as error:
-        for sock in (udp, tcp):
-            if sock is not None:
-                sock.close()
-        raise BindError(endpoint, kind, error) from error
-    return udp, tcp
-
-
-def _prepare(sock: socket.socket, family: int) -> None:
-    sock.setblocking(False)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] must not take IPv4's port
-    if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
-        # On Windows another program could otherwise bind the same port beside us.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-
-
-def _ask_for_buffer(sock: socket.socket) -> None:
-    # 33 is SO_RCVBUFFORCE on Linux: above rmem_max for those with CAP_NET_ADMIN.
-    for option in (33, socket.SO_RCVBUF) if sys.platform == "linux" else (socket.SO_RCVBUF,):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
-            return
-        except OSError:
-            continue
 
 
 def find_addresses(config: Config, host: str) -> tuple[list[str], str]:

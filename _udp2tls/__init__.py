@@ -1,4 +1,4 @@
-"""Everything of udp2tls that neither makes a socket, nor waits for one, nor reads a clock.
+"""Everything of udp2tls that neither waits nor reads a clock.
 
 The rooms, from the wire upwards:
 
@@ -20,11 +20,12 @@ The rooms, from the wire upwards:
     toml       a TOML file becomes command-line options
     cli        command line, file and environment become one Config
     log        one function per event
+    system     sockets and the selector: the one room that makes them
     demo       an embedded resolver with a throwaway certificate
 
-Imports point one way: ``stunnel_compat -> udp2tls -> _udp2tls``. Nothing here
-imports ``udp2tls``, ``socket``, ``selectors`` or ``time``: sockets are given, bytes
-come in as arguments, and so does the time.
+Imports point one way: ``stunnel_compat -> udp2tls -> _udp2tls``. Nothing here imports
+``udp2tls`` or ``time``, nothing but ``system`` imports ``socket`` or ``selectors``:
+sockets are given, bytes come in as arguments, and so does the time.
 """
 
 __version__ = "0.1.0"

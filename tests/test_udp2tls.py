@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import select
-import selectors
 import socket
 import threading
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import udp2tls
-from _udp2tls import demo, loop
+from _udp2tls import demo
 from _udp2tls.config import BindError, Config, Endpoint, parse_upstream
 from _udp2tls.wire import Malformed
 from tests.fakes import CLIENT, Tcp, World, answer, query
@@ -135,43 +133,6 @@ def test_asking_without_a_listener_returns_the_answer() -> None:
         world.forwarder.ask(answer(query()))
 
 
-def test_reading_and_writing_are_called_as_selectors_calls_them() -> None:
-    assert (loop.READ, loop.WRITE) == (selectors.EVENT_READ, selectors.EVENT_WRITE)
-
-
-@pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll on this system")
-def test_the_own_selector_says_what_the_standard_one_says() -> None:
-    both = udp2tls.Epoll(), selectors.DefaultSelector()
-
-    def ready() -> int:
-        own, standard = ([(key.data, mask) for key, mask in one.select(0)] for one in both)
-        assert own == standard
-        return own[0][1] if own else 0
-
-    near, far = socket.socketpair()
-    with near, far:
-        for one in both:
-            one.register(near, selectors.EVENT_READ, "data")
-        assert ready() == 0
-        far.send(b"x")
-        assert ready() == selectors.EVENT_READ
-        for one in both:
-            one.modify(near, selectors.EVENT_READ | selectors.EVENT_WRITE, "more")
-        assert ready() == selectors.EVENT_READ | selectors.EVENT_WRITE
-        for one in both:
-            one.modify(near, selectors.EVENT_WRITE, "write")
-        assert ready() == selectors.EVENT_WRITE
-        far.close()
-        for events in (selectors.EVENT_READ, selectors.EVENT_WRITE):
-            for one in both:
-                one.modify(near, events, "hung up")
-            assert ready() == events
-        for one in both:
-            one.unregister(near)
-            assert not one.select(0)
-            one.close()
-
-
 def config(*listen: Endpoint, **settings: object) -> Config:
     return Config(upstreams=(parse_upstream("tls://192.0.2.53"),), listen=listen, **settings)  # type: ignore[arg-type]
 
@@ -204,14 +165,6 @@ def test_a_port_in_use_is_named_with_the_remedy(kind: socket.SocketKind) -> None
     assert f"127.0.0.1:{port}" in said
     assert ("UDP" if kind == socket.SOCK_DGRAM else "TCP") in said
     assert f"ss -lunpt 'sport = :{port}'" in said
-
-
-@pytest.mark.parametrize(
-    ("code", "remedy"),
-    [(errno.EACCES, "CAP_NET_BIND_SERVICE"), (10013, "another program"), (errno.EADDRNOTAVAIL, "does not have")],
-)
-def test_every_bind_error_has_its_remedy(code: int, remedy: str) -> None:
-    assert remedy in str(BindError(Endpoint("192.0.2.1", 53), "UDP", OSError(code, "injected")))
 
 
 def test_a_missing_default_address_is_passed_over_and_a_named_one_is_not() -> None:
