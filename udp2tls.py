@@ -28,8 +28,9 @@ from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.links import Links
 from _udp2tls.loop import READ, Loop
-from _udp2tls.pending import Pending, Query
-from _udp2tls.system import best_selector, bind_both, open_stream_to
+from _udp2tls.pending import Pending, Probe, Query
+from _udp2tls.surroundings import LATE, Surroundings
+from _udp2tls.system import best_selector, bind_both, local_address_towards, open_stream_to
 
 __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
 
@@ -42,8 +43,9 @@ LONGEST_SLEEP = 3600.0
 class Forwarder:
     """Listeners, links, and the one loop that serves both.
 
-    ``clock`` gives monotonic seconds. ``selector``, ``rng`` and ``open_stream`` (from an
-    Endpoint to a non-blocking socket on its way there) are there for tests.
+    ``clock`` gives monotonic seconds, ``wall`` those of the calendar. ``selector``, ``rng``,
+    ``open_stream`` (from an Endpoint to a non-blocking socket on its way there) and ``route``
+    (from an Endpoint to this machine's address on the way) are there for tests.
     Raises ConfigError for files that cannot be used; ``listen`` raises BindError.
     """
 
@@ -52,19 +54,23 @@ class Forwarder:
         selector: Any = None, rng: random.Random | None = None,
         open_stream: Callable[[Endpoint], Any] | None = None,
         upstreams: Sequence[upstream.Upstream] | None = None,
+        wall: Callable[[], float] = time.time, route: Callable[[Endpoint], str] = local_address_towards,
     ) -> None:  # fmt: skip
         self.config = config
         rng = rng or random.SystemRandom()  # IDs must not be guessable
         self.pending = Pending(config.timeout - 2 * GRAIN, rng)
-        self.delivery = Delivery(upstream.build(config) if upstreams is None else upstreams, self.pending, rng)
+        upstreams = upstream.build(config) if upstreams is None else upstreams
+        self.delivery = Delivery(upstreams, self.pending, rng, config.strategy)
         self._clock = clock
         self._loop = Loop(selector or best_selector(), clock())
         self._select = self._loop.selector.select
-        self._links = Links(self._loop, self.pending, self.delivery, open_stream or open_stream_to)
+        surroundings = Surroundings(wall, route, clock())
+        self._links = Links(self._loop, self.pending, self.delivery, surroundings, open_stream or open_stream_to)
         self._links.look_up = self._look_up  # type: ignore[method-assign]
-        self.clients = self._links.clients = Clients(self._loop, config, self.pending, self._links.forward)
+        self.clients = self._links.answers.clients = Clients(self._loop, config, self.pending, self._links.forward)
         self._dirty = self.clients.dirty
-        self._stop_reason = ""
+        self._stop_reason = self._resume_reason = ""
+        self._wants_report = False
         self._names: queue.SimpleQueue[tuple[upstream.Upstream, list[str], str]] = queue.SimpleQueue()
         # Wakes the loop for signals and threads. Being registered, it also keeps select
         # from being called with nothing, which Windows does not bear.
@@ -95,11 +101,22 @@ class Forwarder:
             self.turn()
         log.stopping(self._stop_reason, len(self.pending))
         self.close()
-        log.stopped(self.statistics())
+        log.counters(self.statistics())
+        log.stopped()
 
     def stop(self, reason: str) -> None:
         """End ``run``; callable from a signal handler and from other threads."""
         self._stop_reason = self._stop_reason or reason
+        self._wake()
+
+    def report(self) -> None:
+        """Log the counters at the end of this turn or in the next; callable from a signal handler."""
+        self._wants_report = True
+        self._wake()
+
+    def resume(self, reason: str) -> None:
+        """The process had been stopped: trust no connection. Callable from a signal handler."""
+        self._resume_reason = reason
         self._wake()
 
     def turn(self, limit: float = LONGEST_SLEEP) -> None:
@@ -119,6 +136,12 @@ class Forwarder:
 
     def _tick(self) -> None:
         """Do what time, or a change of connections, makes due, and find the next deadline."""
+        if self._resume_reason or 0.0 < self._loop.wake_at < self._loop.now - LATE:
+            self._links.start_over(self._resume_reason or "this process, or the whole machine, was asleep")
+            self._resume_reason = ""
+        if self._wants_report:
+            self._wants_report = False
+            log.counters(self.statistics())
         self._expire()
         self._links.tick()
         self._loop.wake_at = self._loop.now + LONGEST_SLEEP
@@ -132,8 +155,9 @@ class Forwarder:
             self._give_up(gone)
 
     def _give_up(self, queries: list[Query], reason: str = "") -> None:
-        """Answer SERVFAIL, saying why."""
+        """Answer SERVFAIL, saying why; or what an upstream had said, if none could say better."""
         why = reason
+        unanswered = 0
         for query in queries:
             code = edns.OTHER
             if query.expires > self._loop.now and not reason:
@@ -142,12 +166,24 @@ class Forwarder:
                 code, why = edns.NETWORK_ERROR, self.delivery.reason
             elif query.link is not None and not reason:
                 code, why = edns.NO_REACHABLE_AUTHORITY, f"no answer from {query.link.upstream}"
-            if query.link is not None:
-                query.link.inflight -= 1
+            for link in (query.link, query.other):
+                if link is not None:
+                    link.inflight -= 1
+            if query.refusals:
+                self._links.answers.hand_refusal(query)
+                continue
             self.clients.deliver(query.clients, query.error(wire.SERVFAIL, code, why), query)
-        self._loop.counts["servfail"] += len(queries)
-        if queries and self._loop.news("servfail", why):
-            log.unanswered(len(queries), why)
+            if not isinstance(query, Probe):
+                unanswered += 1
+                self._count_servfail(query, code)
+        self._loop.counts["servfail"] += unanswered
+        if unanswered and self._loop.news("servfail", why):
+            log.unanswered(unanswered, why)
+
+    def _count_servfail(self, query: Query, code: int) -> None:
+        name = {edns.NETWORK_ERROR: "servfail_unreachable", edns.NO_REACHABLE_AUTHORITY: "servfail_no_answer"}
+        blamed = query.link.upstream if query.link is not None else self.delivery.upstreams[0]
+        blamed.counts[name.get(code, "servfail_other")] += 1
 
     def _wake(self) -> None:
         try:
@@ -162,7 +198,7 @@ class Forwarder:
             pass
         while not self._names.empty():
             one, hosts, reason = self._names.get()
-            self.delivery.name_found(one, hosts, reason, self._loop.now)
+            self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
             if hosts:
                 log.name_found(one)
             elif self._loop.news(one, reason):
@@ -192,11 +228,12 @@ class Forwarder:
         self.wake_socket.close()
         selector.close()
 
-    def statistics(self) -> dict[str, int]:
-        """Return the counters as a plain dict."""
+    def statistics(self) -> dict[str, Any]:
+        """Return the counters as a plain dict; under "upstreams" each upstream's own, by its URL."""
         table = self.pending
         return self._loop.counts | {
             "coalesced": table.coalesced, "unknown_answers": table.unknown, "mismatched_answers": table.mismatched,
+            "upstreams": {str(one): dict(one.counts) for one in self.delivery.upstreams},
         }  # fmt: skip
 
     def ask(self, message: bytes) -> bytes:
@@ -214,6 +251,7 @@ class Forwarder:
         if len(message) < wire.HEADER or message[2] & 0x80:
             raise wire.Malformed("not a query")
         self._loop.now = self._clock()
+        self._loop.look_soon()  # nobody ran the loop since the last time: that is no lateness
         query = self.pending.add(message, (deliver, None), self._loop.now)
         if query is not None:
             self._links.forward([query])
@@ -227,6 +265,13 @@ class Forwarder:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         return sock, sock.getsockname()[1]
+
+    @staticmethod
+    def doctor(config: Config) -> int:
+        """Try every upstream and listening address, print what was found, return the exit status. Blocks."""
+        from _udp2tls import checkup, doctor
+
+        return doctor.run(config, checkup.Tools(time.monotonic, time.time, lambda host: find_addresses(config, host)))
 
     @staticmethod
     def start_demo_client(server: Endpoint) -> None:

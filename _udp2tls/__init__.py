@@ -9,17 +9,26 @@ The rooms, from the wire upwards:
     tls        TLS as a layer over another codec; contexts, names, pins, resumption
     pending    the queries that wait for an answer, and who waits for them
     upstream   one upstream: its addresses, what was learned about it; makes codecs
+    path       what is known about one address of an upstream
     link       one connection to an upstream, without its socket
-    delivery   which connection a query goes to, and which to open or give up
+    dialer     which connections to open, and when
+    hedge      which queries on a silent connection are asked once more on another
+    opinions   queries that one upstream refused and another shall answer
+    delivery   which connection a query goes to, and what when that one ends
+    surroundings  whether the machine slept or its network changed
     stream     a TCP connection and its codec: bytes from one to the other
     loop       what the parts share of a turn: time, next deadline, counters
     clients    queries in over UDP and TCP, answers out
-    links      batches of queries out to the upstreams, answers back
+    answers    what comes back on a link goes to who asked
+    links      batches of queries out to the upstreams, and their connections
     lookup     an upstream's address through encrypted resolvers
     config     what the user asked for, checked
     toml       a TOML file becomes command-line options
     cli        command line, file and environment become one Config
     log        one function per event
+    doctor     what --doctor prints: each upstream, the clock, the listening addresses
+    checkup    one address of an upstream, tried step by step
+    identity   certificates in words, and what to do when one is refused
     system     sockets and the selector: the one room that makes them
     demo       an embedded resolver with a throwaway certificate
 
@@ -29,3 +38,4 @@ sockets are given, bytes come in as arguments, and so does the time.
 """
 
 __version__ = "0.1.0"
+RELEASED = "2026-11-25"  # set with the version: a clock that shows an earlier day is wrong

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from _udp2tls import __version__, config, log, toml, upstream
 from _udp2tls.clients import TCP_CLIENTS
-from _udp2tls.config import BindError, Config, ConfigError, Endpoint, UpstreamSpec
+from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
 DEFAULT_UPSTREAM = "tls://1.1.1.1#one.one.one.one"
@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-u", "--upstream", metavar="tls://HOST[:853][#NAME]", action="append",
                    help="ask this resolver; NAME is what its certificate must carry (default: HOST). "
                         f"Repeatable, in order of preference (default: {DEFAULT_UPSTREAM})")  # fmt: skip
+    p.add_argument("--strategy", metavar="ordered|rotate|fastest",
+                   help="with several upstreams: the first that works and back to it (default), each in turn, "
+                        "or the one that answers fastest")  # fmt: skip
     p.add_argument("--ca-file", metavar="FILE", help="trust these certificates (PEM) instead of the system's")
     p.add_argument("--pin", metavar="sha256/BASE64", action="append",
                    help="also require this public key in the verified chain; repeatable, one must match")  # fmt: skip
@@ -75,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--log-queries", action="store_true", default=None, help="log names and clients")
     p.add_argument("--check", action="store_true", help="read everything, print what it means, exit 0 or 2")
     p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
+    p.add_argument("--doctor", action="store_true",
+                   help="try every upstream and listening address, print what was found, exit 0 or 1")  # fmt: skip
     p.add_argument("--demo", action="store_true",
                    help="run an embedded resolver with a throwaway certificate, and forward to it")  # fmt: skip
     p.add_argument("--version", action="version", version=f"udp2tls {__version__}")
@@ -114,6 +119,9 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         if not upstreams:
             notes.append(f"no upstream was named; using {DEFAULT_UPSTREAM}")
             upstreams = (config.parse_upstream(DEFAULT_UPSTREAM),)
+    strategy, where = value("strategy", "ordered")
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"{strategy!r} is none of {', '.join(STRATEGIES)}", where=where)
     level, where = value("log_level", "info")
     if level.lower() not in log.LEVELS:
         raise ConfigError(f"{level!r} is none of {', '.join(log.LEVELS)}", where=where)
@@ -128,6 +136,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         bootstrap=tuple(_bootstrap(text, where) for text, where in values("bootstrap")),
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
+        strategy=strategy,
         log_level=level.lower(),
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
@@ -180,6 +189,8 @@ def check(settings: Config) -> str:
             if settings.bootstrap else "by the system's resolver"
         )  # fmt: skip
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, certificate must be for {spec.name}{found}")
+    if len(settings.upstreams) > 1:
+        lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
     lines.append(f"trust     {settings.ca_file or 'the system store'}; TLS 1.2 or 1.3, always verified")
     if settings.pins:
         lines.append(f"pins      {len(settings.pins)}; one must be in the verified chain")
@@ -202,6 +213,8 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         if options.check:
             print(check(settings))
             return 0
+        if options.doctor:
+            return int(forwarder_type.doctor(settings))
         if options.resolve is not None:
             return _resolve(options.resolve, settings, forwarder_type)
         log.setup(settings.log_level)
@@ -241,12 +254,21 @@ def _serve(forwarder: Any, ready: Callable[[Endpoint], None] | None = None) -> i
     def stop(number: int, frame: object) -> None:
         forwarder.stop(signal.Signals(number).name)
 
+    def resume(number: int, frame: object) -> None:
+        forwarder.resume("this process was stopped for a while")
+
+    def report(number: int, frame: object) -> None:
+        forwarder.report()
+
     # Without the wake-up socket select would sleep on: always on Windows, and anywhere
     # when the signal comes between the look at the flag and the call.
     signal.set_wakeup_fd(forwarder.wake_socket.fileno(), warn_on_full_buffer=False)
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
+    for name, handler in ("SIGCONT", resume), ("SIGUSR2", report):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handler)
     # What is alive now stays alive; the loop itself makes no reference cycles.
     gc.collect()
     gc.freeze()

@@ -19,7 +19,7 @@ from _udp2tls.codec import Codec, CodecError
 from _udp2tls.config import Config
 from _udp2tls.framing import Framing
 from _udp2tls.loop import READ, WRITE, Loop
-from _udp2tls.pending import Client, Pending, Query
+from _udp2tls.pending import Client, Pending, Probe, Query
 from _udp2tls.stream import Handler, TcpClient
 from _udp2tls.wire import HEADER
 
@@ -226,7 +226,7 @@ class Clients:
                 hand_over(short if address else answer, address)
             except OSError:  # full buffer, no route, a firewall: UDP promises nothing
                 self._loop.counts["unsendable"] += 1
-        if self._log_queries and query is not None:
+        if self._log_queries and query is not None and not isinstance(query, Probe):
             for _, address in clients:
                 log.answer(answer, query.end, address)
 

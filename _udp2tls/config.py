@@ -100,6 +100,13 @@ class Endpoint(NamedTuple):
         return ipaddress.ip_address(self.host).is_loopback
 
 
+# What to do with several upstreams, and what it means.
+STRATEGIES = {
+    "ordered": "ordered: the first that works, and back to it when it works again",
+    "rotate": "rotate: each in turn",
+    "fastest": "fastest: whichever answers fastest",
+}
+
 DEFAULT_LISTEN = (Endpoint("127.0.0.1", DNS_PORT), Endpoint("::1", DNS_PORT))
 
 
@@ -138,6 +145,7 @@ class Config:
     bootstrap: tuple[UpstreamSpec, ...] = ()
     allow: tuple[IPNetwork, ...] = ()
     timeout: float = 4.0
+    strategy: str = "ordered"
     log_level: str = "info"
     log_queries: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)

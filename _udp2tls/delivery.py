@@ -1,20 +1,15 @@
-"""Which connection a query goes to, and which connections to open or give up.
+"""Which connection a query goes to, and where it goes when that one does not answer.
 
-Owns the links and the queries that no link has taken yet. It has no socket and no
-clock: ``plan`` says what to connect to now, the ``link_*`` methods are told what
-became of it, and ``deadline`` is when ``plan`` has something new to say.
+Owns the open links and the queries that no link has taken yet. It has no socket and no
+clock: ``plan`` says what to connect to, the ``link_*`` methods are told what became of it.
 
 The rules:
 
-- Nothing is opened before a query waits (lazy), and nothing while an open link takes
-  queries or will again.
-- Upstreams are tried in order. Within one, addresses start 250 ms apart (RFC 8305
-  section 8); the next upstream starts when every address of the one before has
-  failed, or has had ``HANDOVER`` seconds.
 - The first link to open wins over other attempts to the same or a later upstream.
-- A failed attempt makes its address rest, longer each time; an answer ends that.
 - A link that dies with queries in flight: they wait again, first in line. Its address
   rests only if the link never answered anything; an idle close is nobody's failure.
+- A link that is doubted (see ``link``) gets another beside it; what then happens to its
+  queries is ``hedge``'s business, and those that an upstream refuses are ``opinions``'.
 - There are queries that make a server hang up. The oldest without an answer is the suspect:
   it goes last, and from its second time on it rests, so that it costs the others little.
 - Whatever cannot be delivered waits until its time is up; the table of pending
@@ -28,47 +23,74 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from _udp2tls.config import Endpoint
-from _udp2tls.link import Link
-from _udp2tls.pending import Pending, Query
+from _udp2tls.dialer import Call, Dialer
+from _udp2tls.hedge import Hedge
+from _udp2tls.link import DOUBTED, IDLE, Link
+from _udp2tls.opinions import REFUSALS, Opinions
+from _udp2tls.pending import Pending, Probe, Query
 from _udp2tls.upstream import Upstream
-
-# RFC 8305 section 8: the connection attempt delay.
-STAGGER = 0.25
-
-# How long an upstream may stay silent on a new connection before the next one is tried
-# beside it: more than a slow line's three round trips, less than a client's patience.
-HANDOVER = 1.0
 
 # How long a query rests on which two connections ended; twice as long after each further one.
 SUSPECT_REST = 0.5
 
-# One name look-up that finds nothing is given up after this, as a connection would be.
-LOOKUP_LIMIT = 3.5
+# A connection closed within this after its last answer was closed because of it.
+AT_ONCE = 0.1
+
+# With strategy "fastest", one batch in so many goes to another upstream, to see how fast it is now.
+EXPLORE = 50
 
 
 class Delivery:
     """See the file's docstring."""
 
-    def __init__(self, upstreams: Sequence[Upstream], pending: Pending, random: Random) -> None:
-        self.upstreams = list(upstreams)
-        self.links: list[Link] = []  # open, the most preferred upstream first
-        self.attempts: list[Link] = []  # connecting
+    def __init__(
+        self, upstreams: Sequence[Upstream], pending: Pending, random: Random, strategy: str = "ordered"
+    ) -> None:
+        self.dialer = Dialer(upstreams, random, everyone=strategy != "ordered")
+        self.upstreams = self.dialer.upstreams
+        self.hedge = Hedge(pending)
+        self.opinions = Opinions(self.upstreams, pending)
+        self.links: list[Link] = []  # open, the most preferred first
         self.unsent: deque[Query] = deque()
         self.suspects: list[tuple[float, Query]] = []  # (when it may go again, query)
         self.deadline = math.inf
-        self.reason = "no connection was tried yet"
+        self._strategy = strategy
         self._pending = pending
-        self._random = random
-        self._rank = {id(upstream): rank for rank, upstream in enumerate(self.upstreams)}
+        self._turn = 0
+        self._sent_before = 0  # on links that have ended
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was delivered lately."""
+        return self.dialer.reason
 
     def best(self) -> Link | None:
         """Return the link that takes queries now, or None."""
         for link in self.links:  # Link.usable, without a call: this runs for every batch
-            codec = link.codec
-            if codec.room > 0 and not codec.closing and not link.goodbye:
+            if link.takes:
+                codec = link.codec
+                if codec.room > 0 and not codec.closing:
+                    return link
+        return self._least_bad()
+
+    def _least_bad(self) -> Link | None:
+        """A doubted link is better than none: its queries move on when there is a better one."""
+        for link in self.links:
+            if link.doubt == DOUBTED and not (link.goodbye or link.trial or link.codec.closing) and link.room():
                 return link
         return None
+
+    def next(self) -> Link | None:
+        """Return the link for a new batch: ``best``, after the strategy has had its say."""
+        if self._strategy != "ordered" and len(self.links) > 1:
+            self._turn += 1
+            if self._strategy == "rotate":
+                self.links.append(self.links.pop(0))
+            else:
+                self.links.sort(key=lambda link: link.path.rtt)
+                if self._turn % EXPLORE == 0:
+                    self.links.append(self.links.pop(0))
+        return self.best()
 
     def take(self, room: int) -> list[Query]:
         """Remove and return up to ``room`` queries that still wait for a link, oldest first."""
@@ -87,124 +109,149 @@ class Delivery:
             unsent.popleft()
         return bool(unsent)
 
-    def plan(self, now: float) -> tuple[list[tuple[Upstream, Endpoint]], list[Upstream]]:
+    def plan(self, now: float) -> tuple[list[Call], list[Upstream]]:
         """Return (what to connect to now, whose name to look up now) and set ``deadline``.
 
         Call after every event and at ``deadline``.
         """
-        connect: list[tuple[Upstream, Endpoint]] = []
-        lookup: list[Upstream] = []
         self.deadline = math.inf
         if self.suspects:
             self._release_suspects(now)
-        if not self.waiting() or any(not link.goodbye and not link.codec.closing for link in self.links):
-            return connect, lookup  # a link that has no room just now will have some again
-        for upstream in self.upstreams:
-            if not upstream.addresses:
-                if self._wait_for_name(upstream, lookup, now):
-                    break
-                continue
-            began = [link.started for link in self.attempts if link.upstream is upstream]
-            address = self._next_address(upstream, began, now)
-            if address:
-                connect.append((upstream, address))
-                self._look_again(now + STAGGER)
-                break
-            if began and now < min(began) + HANDOVER:
-                self._look_again(min(began) + HANDOVER)
-                break
-        return connect, lookup
+        for link in self.links:
+            link.path.make_room(len(self.unsent))
+            link.settle()
+        waiting = self.waiting()
+        trusted = [link for link in self.links if link.trusted and not self._spent(link)]
+        held = any(link.doubt == DOUBTED and link.inflight for link in self.links)
+        self.hedge.earn(self._sent_before + sum(link.sent for link in self.links), now)
+        calls, look_up = self.dialer.plan(
+            self.links, now,
+            need=not trusted and (waiting or held),
+            more=len(self.unsent) if waiting and trusted and all(link.path.limited for link in trusted) else 0,
+            elsewhere=self.opinions.wanted(self.links) if self.opinions.waiting else (),
+        )  # fmt: skip
+        self.deadline = min(self.deadline, self.dialer.deadline)
+        return calls, look_up
 
-    def _next_address(self, upstream: Upstream, began: list[float], now: float) -> Endpoint | None:
-        trying = {link.address for link in self.attempts if link.upstream is upstream}
-        for address in upstream.addresses:
-            if address in trying:
-                continue
-            rest_until = upstream.health_of(address).retry_at
-            if rest_until > now:
-                self._look_again(rest_until)
-            elif began and max(began) + STAGGER > now:
-                self._look_again(max(began) + STAGGER)
-            else:
-                return address
-        return None
+    @staticmethod
+    def _spent(link: Link) -> bool:
+        return bool(link.path.capacity) and link.sent >= link.path.capacity
 
-    def _wait_for_name(self, upstream: Upstream, lookup: list[Upstream], now: float) -> bool:
-        """Start a look-up if one is due; True while it deserves to be waited for."""
-        if not upstream.looking_up:
-            if upstream.lookup.retry_at > now:
-                self._look_again(upstream.lookup.retry_at)
-                return False
-            upstream.looking_up = True
-            upstream.lookup.retry_at = now + LOOKUP_LIMIT
-            self.reason = f"{upstream}: its address was not found yet"
-            lookup.append(upstream)
-        handover = upstream.lookup.retry_at - LOOKUP_LIMIT + HANDOVER
-        if now < handover:
-            self._look_again(handover)
-            return True
-        return False
+    def refused(self, query: Query, answer: bytes, link: Link, now: float) -> bool:
+        """An upstream refused ``query``; True when another one will be asked."""
+        waits_on = self.opinions.refused(query, answer, link, self.links)
+        if waits_on and link.upstream.refusals >= REFUSALS:
+            self._bench(link.upstream, now)
+        return waits_on
 
-    def _look_again(self, at: float) -> None:
-        self.deadline = min(self.deadline, at)
-
-    def name_found(self, upstream: Upstream, hosts: list[str], reason: str, now: float) -> None:
-        """A look-up ended: with addresses, or with the reason why not."""
-        upstream.looking_up = False
-        if hosts:
-            upstream.found(hosts)
-            upstream.lookup = type(upstream.lookup)()
-        else:
-            upstream.lookup.fail(now, self._random)
-            upstream.reason = self.reason = f"{upstream}: {reason}"
+    def _bench(self, upstream: Upstream, now: float) -> None:
+        self.dialer.bench(upstream, now)
+        for link in self.links:
+            if link.upstream is upstream:
+                link.part("another upstream answers what this one refuses")
 
     def link_started(self, link: Link) -> None:
-        self.attempts.append(link)
+        self.dialer.attempts.append(link)
+        link.upstream.counts["connections"] += 1
 
     def link_opened(self, link: Link, now: float) -> list[Link]:
         """The peer is authenticated. Return the attempts that are no longer needed."""
-        self.attempts.remove(link)
+        self.dialer.attempts.remove(link)
         link.note_open(now)
         link.upstream.prefer(link.address)
-        rank = self._rank_of(link)
-        for other in self.links:
-            if self._rank_of(other) >= rank:
-                other.goodbye = True
         self.links.append(link)
         self.links.sort(key=self._rank_of)
-        surplus = [attempt for attempt in self.attempts if self._rank_of(attempt) >= rank]
-        self.attempts = [attempt for attempt in self.attempts if self._rank_of(attempt) < rank]
+        if link.trial:
+            return []
+        return self._promote(link, now)
+
+    def trial_passed(self, link: Link, now: float) -> list[Link]:
+        """The link has answered our question: clients' queries may go there."""
+        link.trial = False
+        return self._promote(link, now)
+
+    def _promote(self, link: Link, now: float) -> list[Link]:
+        link.settle()
+        link.path.retry_at = 0.0
+        link.upstream.trials.recover()
+        link.upstream.benched, link.upstream.refusals = False, 0
+        rank = self._rank_of(link)
+        if self._strategy == "ordered":
+            for better in self.upstreams[:rank]:
+                if not any(one.upstream is better and one.trusted for one in self.links):
+                    self.dialer.bench(better, now)
+            for other in self.links:
+                if self._rank_of(other) > rank:
+                    other.part(f"{link.upstream} comes first")
+        attempts = self.dialer.attempts
+        surplus = [attempt for attempt in attempts if self._in_vain(attempt, link, rank)]
+        self.dialer.attempts = [attempt for attempt in attempts if attempt not in surplus]
         return surplus
 
-    def link_ended(self, link: Link, reason: str, now: float, *, failed: bool) -> None:
+    def _in_vain(self, attempt: Link, opened: Link, rank: int) -> bool:
+        """True when nobody needs ``attempt`` now that ``opened`` is open."""
+        if attempt.upstream is opened.upstream:
+            return not (attempt.address == opened.address and opened.path.limited)
+        return self._strategy == "ordered" and self._rank_of(attempt) > rank and not self.opinions.waiting
+
+    def link_ended(self, link: Link, reason: str, now: float, *, failed: bool, by_peer: bool = False) -> None:
         """The link is gone. What was in flight on it waits again, first in line."""
-        if link in self.attempts:
-            self.attempts.remove(link)
+        if link in self.dialer.attempts:
+            self.dialer.attempts.remove(link)
         if link in self.links:
             self.links.remove(link)
-        lost = self._pending.written_to(link)
+            self._sent_before += link.sent
+        if link.probe:
+            self._pending.drop(link.probe)
+        lost = self._let_go(link)
         if link.answered:
-            link.upstream.health_of(link.address).failures = 0
+            link.path.failures = 0
         elif failed and not (lost and lost[0].losses):
-            self._blame(link, now)
-        if failed:
-            link.upstream.reason = self.reason = f"{link.upstream}: {reason}"
-        self._again(lost, now)
+            self.dialer.blame(link, now)
+        if by_peer and link.opened:
+            self._note_close(link, lost, now)
+        elif link.doubt == DOUBTED and not link.stirred:
+            self._note_silence(link, now)
+        if failed and not (link.goodbye and link.doubt == DOUBTED):
+            link.upstream.reason = self.dialer.reason = f"{link.upstream}: {reason}"
+        done = link.path.capacity and link.answered >= link.path.capacity
+        self._again(lost, now, hung_up=by_peer and not done)
 
-    def _blame(self, link: Link, now: float) -> None:
-        upstream = link.upstream
-        health = upstream.health_of(link.address)
-        health.fail(now, self._random)
-        if not upstream.spec.literal and all(upstream.health_of(a).failures for a in upstream.addresses):
-            upstream.addresses = []  # perhaps the name means other addresses by now
-            upstream.lookup.retry_at = health.retry_at
+    def _let_go(self, link: Link) -> list[Query]:
+        """Return the queries that are on no other link."""
+        lost = []
+        for query in self._pending.written_to(link):
+            if query.other is not link:
+                query.link = query.other
+            query.other = None
+            if query.link is None and not isinstance(query, Probe):
+                lost.append(query)
+        return lost
 
-    def _again(self, lost: list[Query], now: float) -> None:
+    def _note_close(self, link: Link, lost: list[Query], now: float) -> None:
+        if lost or (now < link.heard + AT_ONCE and link.answered):
+            if not lost or any(not query.losses for query in lost):  # else a suspect is why
+                link.path.note_hang_up(link.answered, now)
+        elif not link.inflight:
+            link.upstream.counts["idle_closes"] += 1
+            link.path.note_idle_close(now - link.busy_at, now)
+
+    @staticmethod
+    def _note_silence(link: Link, now: float) -> None:
+        """Nothing at all has come from it any more."""
+        link.upstream.counts["silent"] += 1
+        if link.idle_before >= IDLE:
+            link.path.note_idle_death(link.idle_before, now)
+        elif link.answered:
+            link.path.note_stall(False, now)
+
+    def _again(self, lost: list[Query], now: float, *, hung_up: bool) -> None:
         """Queue the queries of a dead link, oldest first, once more."""
         if not lost:
             return
-        for query in lost:
-            query.link = None
+        if not hung_up:
+            self.unsent.extendleft(reversed(lost))
+            return
         suspect = lost[0]
         suspect.losses += 1
         self.unsent.extendleft(reversed(lost[1:]))
@@ -219,5 +266,13 @@ class Delivery:
         for when, _ in self.suspects:
             self._look_again(when)
 
+    def forget_blame(self) -> None:
+        """The machine slept, or its network changed: what failed before says nothing now."""
+        for upstream in self.upstreams:
+            upstream.forgive()
+
+    def _look_again(self, at: float) -> None:
+        self.deadline = min(self.deadline, at)
+
     def _rank_of(self, link: Link) -> int:
-        return self._rank[id(link.upstream)]
+        return self.upstreams.index(link.upstream)

@@ -159,6 +159,20 @@ def error(query: bytes, end: int, opt: int, rcode: int, code: int, text: str = "
     return wire.respond(query, end, rcode, tail=tail)
 
 
+def extended_error(answer: bytes, end: int) -> int | None:
+    """Return the code of the first extended error (RFC 8914) in an answer whose question ends at ``end``."""
+    try:
+        at, stop = find_opt(answer, end)
+    except wire.Malformed:
+        return None
+    at += 11
+    while at + 6 <= stop:
+        if answer[at] << 8 | answer[at + 1] == EXTENDED_ERROR:
+            return answer[at + 4] << 8 | answer[at + 5]
+        at += 4 + (answer[at + 2] << 8 | answer[at + 3])
+    return None
+
+
 def truncate(answer: bytes, end: int, limit: int) -> bytes:
     """Return ``answer`` cut to its question and OPT record, with TC set (RFC 2181 section 9).
 

@@ -1,8 +1,15 @@
 """One connection to an upstream, without its socket: its state, its clocks, its tally.
 
-A link is *connecting* until its codec has authenticated the peer, then *open*.
-``deadline`` is when somebody must look at it again, and ``overdue`` says in words
-what went wrong by then. Times are monotonic seconds.
+A link is *connecting* until its codec has authenticated the peer, then *open*. An open
+link on which queries wait and nothing is heard goes through three stages of doubt:
+
+    CALM      nothing unusual
+    ASKED     quiet for longer than answers usually take: a small query of our own asks
+              whether it lives (whoever is only slow with one name answers that at once)
+    DOUBTED   that was not answered either: another connection is raised beside it
+
+Any answer ends the doubt. ``deadline`` is when somebody must look at it again, and
+``overdue`` says in words why it is given up then. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -10,82 +17,181 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from _udp2tls.codec import Codec
+from _udp2tls.path import MANY, Path
 
 if TYPE_CHECKING:
     from _udp2tls.config import Endpoint
+    from _udp2tls.pending import Query
     from _udp2tls.upstream import Upstream
 
-# TCP and TLS handshake together; two retransmitted SYNs (1 s, 3 s) fit.
+CALM, ASKED, DOUBTED = range(3)
+
+# The TCP handshake: one retransmitted SYN (after 1 s) fits.
+TCP_LIMIT = 1.5
+
+# TCP and TLS handshake together.
 CONNECT_LIMIT = 3.5
 
-# Queries wait and nothing at all arrives: the connection is taken for dead. Well inside
-# a client's patience, so that its query can still be answered by another connection.
-SILENCE_LIMIT = 1.5
+# How long the small question may take besides the network's own round trip.
+PROBE_GRACE = 0.05
 
-# Public resolvers close after 8 to 30 s without a query; closing first costs a resumed
-# handshake, writing into a connection that is gone costs more.
-IDLE_LIMIT = 20.0
+# A doubted connection is kept this long for what it may still answer: longer than most
+# slow names take, shorter than a client's patience.
+SILENCE_LIMIT = 3.0
 
-# However long a server offers to keep a connection, routers on the way forget it sooner.
-LONGEST_IDLE = 120.0
+# The query that everyone else may be waiting behind is repeated elsewhere after this.
+HEAD_LIMIT = 0.5
+
+# A connection whose queries were answered elsewhere is watched this long for a sign of
+# life: dead is another lesson than slow.
+LINGER = 1.0
 
 # The upstream said goodbye and owes answers: it gets this long to send each.
 GOODBYE_LIMIT = 0.2
+
+# A connection was idle, and not just between two queries, from here on.
+IDLE = 1.0
 
 
 class Link:
     """A connection attempt, later a connection."""
 
     __slots__ = (
-        "address", "answered", "codec", "goodbye", "heard", "idle_limit",
-        "inflight", "opened", "sent", "started", "upstream", "waiting_since",
+        "address", "answered", "codec", "connected", "doubt", "goodbye", "heard", "idle_before", "inflight",
+        "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent", "slack",
+        "started", "stirred", "takes", "trial", "upstream", "waiting_since",
     )  # fmt: skip
 
-    def __init__(self, upstream: Upstream, address: Endpoint, codec: Codec, now: float) -> None:
+    def __init__(self, upstream: Upstream, address: Endpoint, codec: Codec, now: float, *, trial: bool = False) -> None:
         self.upstream = upstream
         self.address = address
+        self.path: Path = upstream.path_of(address)
         self.codec = codec
         self.started = now
+        self.connected = 0.0  # 0.0 until TCP is
         self.opened = 0.0  # 0.0 while connecting
-        self.heard = now
+        self.heard = now  # the last answer to a query of ours
         self.waiting_since = now
+        self.idle_before = 0.0  # how long it was idle before the queries that wait now
         self.inflight = 0  # queries written here that wait for an answer
         self.sent = 0
         self.answered = 0
-        self.idle_limit = upstream.idle_limit or IDLE_LIMIT
-        self.goodbye = False  # no new queries: close when nothing is in flight
+        self.goodbye = False  # see part()
+        self.parting = ""
+        self.trial = trial  # it must answer a query of ours before it gets a client's
+        self.takes = False  # new queries may go here; see settle()
+        self.doubt = CALM
+        self.stirred = False  # since it was doubted something has come, if only what nobody waits for any more
+        self.slack = 1.0  # by how much more patient it has become since its last answer to a client
+        self.sample: Query | None = None  # whose round trip is being measured
+        self.sampled_at = 0.0
+        self.probe: Query | None = None  # our own question
+        self.local = ""  # this machine's address at its end
+        self.resumed = False
+
+    def settle(self) -> None:
+        """Find anew whether new queries may go here; call when anything it depends on has changed."""
+        path = self.path
+        self.takes = (
+            self.opened > 0
+            and not (self.goodbye or self.trial or self.doubt == DOUBTED)
+            and not (path.capacity and self.sent >= path.capacity)
+            and not (path.width and self.inflight >= path.width)
+        )
+
+    def room(self) -> int:
+        """How many more queries it takes now, by what was learned of its address."""
+        room, path = self.codec.room, self.path
+        if path.capacity:
+            room = min(room, path.capacity - self.sent)
+        if path.width:
+            room = min(room, path.width - self.inflight)
+        return max(0, room)
 
     def note_open(self, now: float) -> None:
         self.opened = self.heard = now
+        self.settle()
 
     def note_keepalive(self, tenths: int) -> None:
         """The upstream said how long it keeps idle connections (RFC 7828); 0: close soon."""
         if tenths:
-            # A tenth less than agreed, so that our close and its own do not cross.
-            self.idle_limit = self.upstream.idle_limit = min(LONGEST_IDLE, tenths / 10 * 0.9)
+            self.path.note_keepalive(tenths)
         else:
-            self.goodbye = True
+            self.part("asked to close by the upstream")
+
+    def part(self, why: str) -> None:
+        """Give it no new queries; it is closed when nothing is in flight any more."""
+        if not self.goodbye:
+            self.goodbye, self.parting = True, why
+            self.settle()
+
+    def note_waiting(self, now: float) -> None:
+        """The first query was written to it while nothing else was in flight."""
+        self.idle_before = now - max(self.heard, self.opened)
+        self.waiting_since = now
+
+    @property
+    def quiet_since(self) -> float:
+        """Since when queries wait and nothing was heard."""
+        return max(self.heard, self.waiting_since)
+
+    @property
+    def busy_at(self) -> float:
+        """When a query was last written here, or answered."""
+        return max(self.heard, self.waiting_since)
 
     @property
     def usable(self) -> bool:
         """True when it takes queries now."""
         codec = self.codec
-        return self.opened > 0 and not self.goodbye and codec.room > 0 and not codec.closing
+        return self.takes and codec.room > 0 and not codec.closing
+
+    @property
+    def trusted(self) -> bool:
+        """True when it will take queries, if not now then when it has room again."""
+        return self.opened > 0 and not (self.goodbye or self.codec.closing or self.trial or self.doubt == DOUBTED)
 
     @property
     def deadline(self) -> float:
+        """When to look at it again: something is overdue, or to be doubted."""
         return min(self._own_deadline, self.codec.deadline)
 
     @property
     def _own_deadline(self) -> float:
         if not self.opened:
-            return self.started + CONNECT_LIMIT
+            return self.started + (CONNECT_LIMIT if self.connected else TCP_LIMIT)
         if self.inflight:
-            limit = GOODBYE_LIMIT if self.codec.closing else SILENCE_LIMIT
-            return max(self.heard, self.waiting_since) + limit
+            quiet = self.quiet_since
+            if self.codec.closing:
+                return quiet + GOODBYE_LIMIT
+            if self.doubt == DOUBTED:
+                return quiet + SILENCE_LIMIT
+            return quiet + self._wait
+        if self.goodbye and self.doubt == DOUBTED:
+            return self.quiet_since + LINGER
         if self.goodbye or self.codec.closing:
             return self.heard
-        return self.heard + self.idle_limit
+        return self.heard + self.path.idle_limit
+
+    @property
+    def _wait(self) -> float:
+        wait = self.path.patience(self.inflight) * self.slack
+        if self.doubt == ASKED:
+            wait += max(PROBE_GRACE, self.path.trip)
+        return wait
+
+    def grow_doubt(self) -> None:
+        """It stayed quiet for too long. With many waiting, a question of ours would tell nothing new."""
+        self.doubt = DOUBTED if self.doubt == ASKED or self.inflight >= MANY else ASKED
+        self.stirred = False
+        self.settle()
+
+    def calm_down(self, *, only_probe: bool) -> None:
+        """It answered; after the answer to nothing but our own question it has longer until the next."""
+        self.doubt = CALM
+        self.stirred = False  # since it was doubted something has come, if only what nobody waits for any more
+        self.slack = min(16.0, self.slack * 2) if only_probe else 1.0
+        self.settle()
 
     @property
     def failed(self) -> bool:
@@ -94,12 +200,14 @@ class Link:
 
     def overdue(self) -> str:
         """Say why the link is given up at its deadline."""
+        if not self.opened and not self.connected:
+            return f"no TCP connection within {TCP_LIMIT:g} s"
         if not self.opened:
-            return f"no connection within {CONNECT_LIMIT:g} s"
+            return f"no TLS handshake within {CONNECT_LIMIT:g} s"
         if self.inflight and self.codec.closing:
             return f"closed by the upstream with {self.inflight} queries waiting"
         if self.inflight:
             return f"silent for {SILENCE_LIMIT:g} s with {self.inflight} queries waiting"
-        if self.goodbye or self.codec.closing:
+        if self.codec.closing:
             return "asked to close by the upstream"
-        return f"idle for {self.idle_limit:.3g} s"
+        return self.parting or f"idle for {self.path.idle_limit:.3g} s"

@@ -1,23 +1,28 @@
-"""The connections to the upstreams: batches of queries out, answers back to who asked.
+"""The connections to the upstreams: batches of queries out, and what becomes of each connection.
 
 Owns a stream for every link. ``delivery`` decides which links there are and which one
-a query goes to; this file carries it out and reports what happened.
+a query goes to; this file carries it out and reports what happened. What comes back goes
+through ``answers``.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from _udp2tls import edns, log, wire
-from _udp2tls.clients import Clients
-from _udp2tls.codec import CodecError, ProtocolError
+from _udp2tls.answers import Answers
+from _udp2tls.codec import CodecError, ConnectionLost, ProtocolError
 from _udp2tls.config import Endpoint
 from _udp2tls.delivery import Delivery
-from _udp2tls.link import SILENCE_LIMIT, Link
+from _udp2tls.link import ASKED, DOUBTED, IDLE, Link
 from _udp2tls.loop import READ, WRITE, Loop
+from _udp2tls.path import LEAST_PATIENCE_OF_MANY
 from _udp2tls.pending import Pending, Query
 from _udp2tls.stream import Stream
+from _udp2tls.surroundings import Surroundings
 from _udp2tls.upstream import Upstream
 
 # Bytes an upstream has not taken; above this no more datagrams are read.
@@ -26,26 +31,29 @@ HIGH_WATER = 1 << 20
 # Queries per write when many wait: 64 KiB or so, so that copies of them stay small.
 PIECE = 512
 
+# What a write fails with when this machine's network has changed under the connection.
+NETWORK_GONE = frozenset((errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL))
+
 
 class Links:
     """See the file's docstring. ``open_stream`` begins a connection and may raise OSError."""
 
     def __init__(
-        self, loop: Loop, pending: Pending, delivery: Delivery, open_stream: Callable[[Endpoint], Any]
-    ) -> None:
-        self.clients: Clients  # who gets the answers; set once both exist
+        self, loop: Loop, pending: Pending, delivery: Delivery, surroundings: Surroundings,
+        open_stream: Callable[[Endpoint], Any],
+    ) -> None:  # fmt: skip
+        self.answers = Answers(loop, pending, delivery)
         self._loop = loop
         self._pending = pending
         self._delivery = delivery
+        self._surroundings = surroundings
         self._open_stream = open_stream
         self._streams: dict[Link, Stream] = {}
-        # When to look at the clocks after a query was written: the first that can run out.
-        self._patience = min(SILENCE_LIMIT, pending.lifetime)
 
     def forward(self, queries: list[Query]) -> None:
         """Send new queries, or hold them until a link takes them."""
         delivery = self._delivery
-        link = delivery.best()
+        link = delivery.next()
         if link is None or delivery.unsent:
             delivery.unsent.extend(queries)
             self._loop.look_soon()
@@ -53,50 +61,66 @@ class Links:
             self._write(link, queries)
 
     def _write(self, link: Link, queries: list[Query]) -> None:
-        room = link.codec.room
+        path = link.path
+        limited = path.width or path.capacity
+        room = link.room() if limited else link.codec.room
         if len(queries) > room:
             self._delivery.unsent.extendleft(reversed(queries[room:]))
+            self._loop.look_soon()
             queries = queries[:room]
+        loop = self._loop
+        now = loop.now
+        if not link.inflight:
+            link.note_waiting(now)
+            if link.idle_before >= IDLE and (reason := self._surroundings.changed(link, self._loop.now)):
+                self._delivery.unsent.extendleft(reversed(queries))
+                self.start_over(reason)
+                return
         dress, batch = edns.dress, []
         for query in queries:
             query.link = link
             batch.append(dress(query.message, query.opt, query.id))
-        loop = self._loop
-        now = loop.now
-        if not link.inflight:
-            link.waiting_since = now
         link.inflight += len(batch)
         link.codec.send(batch, now)
         self._flush(link, self._streams[link])
+        if link.sample is None:
+            link.sample, link.sampled_at = queries[0], now
         link.sent += len(batch)
-        if now + self._patience < loop.wake_at:
-            loop.wake_at = now + self._patience
+        if limited:
+            if path.capacity and link.sent >= path.capacity:
+                link.part(f"the upstream answers {path.capacity} queries a connection")
+            link.settle()
+        if now + LEAST_PATIENCE_OF_MANY < loop.wake_at:
+            loop.wake_at = now + LEAST_PATIENCE_OF_MANY
 
     def _flush(self, link: Link, stream: Stream) -> None:
         """Write what the codec has to say, and wait to write what the kernel did not take."""
         try:
             left = stream.flush()
         except (CodecError, OSError) as error:
-            self._end(link, self._last_words(link, stream) or _reason(error), failed=True)
+            said = self._last_words(link, stream)
+            self._end(link, said or _reason(error), failed=True, by_peer=True)
+            if not said and isinstance(error, OSError) and error.errno in NETWORK_GONE and link.opened:
+                self.start_over(f"the network is gone: {_reason(error)}")
             return
         if left or stream.events != READ:
             self._loop.want(stream, READ | WRITE if left else READ)
-            self.clients.rest(left > HIGH_WATER)
+            self.answers.clients.rest(left > HIGH_WATER)
 
     def _last_words(self, link: Link, stream: Stream) -> str:
         """Read what a peer that takes nothing any more had sent: answers, or why it hung up."""
         if link.opened:
             try:
-                self._answer(link, stream.receive(self._loop.now))
+                self.answers.take(link, stream.receive(self._loop.now))
             except ProtocolError as error:
                 return _reason(error)
             except (CodecError, OSError):
                 pass  # no more than the failed write had said
         return ""
 
-    def connect(self, upstream: Upstream, address: Endpoint) -> None:
+    def connect(self, upstream: Upstream, address: Endpoint, *, trial: bool = False) -> None:
         """Begin a connection; its end, good or bad, is reported to ``delivery``."""
-        link = Link(upstream, address, upstream.codec(), self._loop.now)
+        link = Link(upstream, address, upstream.codec(), self._loop.now, trial=trial)
         self._delivery.link_started(link)
         self._loop.counts["connections"] += 1
         log.connecting(link)
@@ -119,74 +143,98 @@ class Links:
             try:
                 answers = stream.receive(now)
             except (CodecError, OSError) as error:
-                self._end(link, _reason(error), failed=link.failed)
+                by_peer = isinstance(error, (ConnectionLost, OSError))
+                self._end(link, _reason(error), failed=link.failed, by_peer=by_peer)
                 return
-            link.heard = now
             if answers:
-                self._answer(link, answers)
+                self._hear(link, answers)
             if stream.ended:
-                self._end(link, "closed by the upstream", failed=link.failed)
+                self._end(link, "closed by the upstream", failed=link.failed, by_peer=True)
                 return
-        if not link.opened and codec.room:
-            self._opened(link)
+        if not link.opened:
+            if codec.room:
+                self._opened(link)
+            elif not link.connected:
+                self._connected(link)
         if self._delivery.unsent:
-            self._send_waiting(link)
+            self._send_waiting()
             if link not in self._streams:
                 return  # it broke under them
         self._flush(link, stream)
         if link.goodbye or codec.closing or self._delivery.unsent:
             self._loop.look_soon()
 
-    def _send_waiting(self, link: Link) -> None:
+    def _hear(self, link: Link, answers: list[bytes]) -> None:
+        """Deal with what arrived on a link, and with what it says about the link."""
+        matched = self.answers.take(link, answers)
+        if matched:
+            link.heard = self._loop.now
+            if link.doubt or link.slack > 1:
+                link.calm_down(only_probe=matched == self.answers.probes)
+            elif link.path.limited:
+                link.settle()
+
+    def _send_waiting(self) -> None:
         """Send the queries that no link had taken, in pieces: there may be tens of thousands."""
-        unsent = self._delivery.unsent
-        while unsent and link.usable and link in self._streams:
-            if len(self._streams[link].backlog) > HIGH_WATER:
+        delivery = self._delivery
+        while delivery.unsent:
+            link = delivery.best()
+            if link is None or len(self._streams[link].backlog) > HIGH_WATER:
                 break
-            batch = self._delivery.take(min(link.codec.room, PIECE))
+            batch = delivery.take(min(link.room(), PIECE))
             if batch:
                 self._write(link, batch)
 
+    def _connected(self, link: Link) -> None:
+        link.connected = self._loop.now
+        link.path.note_trip(link.connected - link.started)
+
     def _opened(self, link: Link) -> None:
+        if not link.connected:
+            self._connected(link)
         for attempt in self._delivery.link_opened(link, self._loop.now):
             self._drop(attempt)
+        link.local = self._surroundings.route(link.address)
+        link.resumed = getattr(link.codec, "resumed", False)
+        link.upstream.counts["resumed"] += link.resumed
         log.connected(link, self._loop.now)
+        if link.trial:
+            self._ask(link)
+        self._loop.look_soon()
 
-    def _answer(self, link: Link, answers: list[bytes]) -> None:
-        match, undress, deliver, sealed = self._pending.match, edns.undress, self.clients.deliver, wire.SEALED
-        strays = 0
-        for received in answers:
-            matched = match(received)
-            if matched is None:
-                strays += 1
-                continue
-            query, answer = matched
-            opt = query.opt
-            if opt != sealed:
-                try:
-                    answer, keepalive = undress(answer, query.end, opt > 0)
-                except wire.Malformed as error:
-                    answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
-                else:
-                    if keepalive is not None:
-                        link.note_keepalive(keepalive)
-            deliver(query.clients, answer, query)
-            if query.link is not None:
-                query.link.inflight -= 1
-        link.answered += len(answers) - strays
-        self._loop.counts["answers"] += len(answers) - strays
+    def _ask(self, link: Link) -> None:
+        """Ask a question of our own on a link, to see whether it lives."""
+        probe = None if link.probe else self._pending.add_probe(partial(self._probe_answered, link), self._loop.now)
+        if probe is not None:
+            link.probe = probe
+            link.upstream.counts["probes"] += 1
+            self._write(link, [probe])
 
-    def _end(self, link: Link, reason: str, *, failed: bool) -> None:
+    def _probe_answered(self, link: Link, answer: bytes, address: object) -> None:
+        link.probe = None
+        self.answers.probes += 1
+        if link.trial and link in self._streams:
+            if answer[3] & 15 in (wire.NOERROR, wire.NXDOMAIN):
+                for attempt in self._delivery.trial_passed(link, self._loop.now):
+                    self._drop(attempt)
+                log.returned(link)
+            else:
+                link.part("it cannot answer a question of our own")
+            self._loop.look_soon()
+
+    def _end(self, link: Link, reason: str, *, failed: bool, by_peer: bool = False) -> None:
         """A connection, or the attempt at one, is over."""
         waiting = link.inflight
-        self._delivery.link_ended(link, reason, self._loop.now, failed=failed)
+        self._delivery.link_ended(link, reason, self._loop.now, failed=failed, by_peer=by_peer)
         if link.opened:
             self._loop.counts["resent"] += waiting
+            link.upstream.counts["resent"] += waiting
             # A server that hangs up on everyone is one complaint, not one a second.
             if not failed or link.answered or self._loop.news(link.address, reason):
-                log.connection_ended(link, reason, self._loop.now, waiting)
+                log.connection_ended(link, reason, self._loop.now, waiting, by_peer=by_peer)
         else:
             self._loop.counts["failed_connections"] += 1
+            link.upstream.counts["failed_connections"] += 1
             if self._loop.news(link.address, reason):
                 log.connection_failed(link, reason)
         self._drop(link)
@@ -197,27 +245,74 @@ class Links:
         if stream is not None:
             self._loop.want(stream, 0)
             stream.farewell()
-            self.clients.rest(False)
+            self.answers.clients.rest(False)
+
+    def start_over(self, reason: str) -> None:
+        """The machine slept or its network changed: no connection is trusted, and nobody is blamed."""
+        if self._streams:
+            log.starting_over(reason, len(self._streams))
+        for link in list(self._streams):
+            self._end(link, reason, failed=False)
+        self._delivery.forget_blame()
+        self._loop.counts["fresh_starts"] += 1
+        self._loop.look_soon()
 
     def tick(self) -> None:
-        """End the links whose time is up."""
+        """End the links whose time is up, and doubt those that are quiet for too long."""
+        now = self._loop.now
         for link in list(self._streams):
-            if link.deadline <= self._loop.now:
-                self._end(link, link.overdue(), failed=link.failed)
+            if link not in self._streams or link.deadline > now:
+                continue
+            if link.opened and link.inflight and link.doubt < DOUBTED and not link.codec.closing:
+                self._doubt(link)
+            else:
+                self._end(link, link.overdue(), failed=link.failed, by_peer=link.opened > 0 and link.codec.closing)
+
+    def _doubt(self, link: Link) -> None:
+        reason = self._surroundings.changed(link, self._loop.now)
+        if reason:
+            self.start_over(reason)
+            return
+        link.grow_doubt()
+        if link.doubt == ASKED:
+            self._ask(link)
+        elif link.trial:
+            self._end(link, "no answer to a question of our own", failed=True)
+        else:
+            self._delivery.hedge.note_doubt(link)
+            log.doubted(link, self._loop.now)
+        self._loop.look_soon()
 
     def plan(self) -> None:
         """Open what ``delivery`` wants opened, send what may now be sent, and set the next deadline."""
-        connect, look_up = self._delivery.plan(self._loop.now)
-        link = self._delivery.best()
-        if link is not None:
-            # What another link owed when it ended, and suspects that have rested.
-            self._send_waiting(link)
-        for upstream, address in connect:
-            self.connect(upstream, address)
+        delivery, now = self._delivery, self._loop.now
+        for link in self._streams:
+            if link.sample is not None and not self._pending.holds(link.sample):
+                link.sample = None  # it was answered elsewhere, or its time was up
+        calls, look_up = delivery.plan(now)
+        self._send_waiting()
+        while again := delivery.hedge.repeat(delivery.links, now):
+            self._write(*again)
+        if delivery.opinions.waiting:
+            self._ask_elsewhere()
+        for upstream, address, trial in calls:
+            self.connect(upstream, address, trial=trial)
         self.look_up(look_up)
         for link in self._streams:
             self._loop.wake_by(link.deadline)
-        self._loop.wake_by(self._delivery.deadline)
+        self._loop.wake_by(min(delivery.deadline, delivery.hedge.deadline))
+
+    def _ask_elsewhere(self) -> None:
+        delivery = self._delivery
+        questions, settled = delivery.opinions.take(delivery.links)
+        for link, queries in questions:
+            if link in self._streams:
+                self._write(link, queries)
+            else:
+                delivery.opinions.waiting += queries
+        for query in settled:
+            self._pending.drop(query)
+            self.answers.hand_refusal(query)
 
     def look_up(self, upstreams: list[Upstream]) -> None:
         """Replaced by whoever can find addresses."""

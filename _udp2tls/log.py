@@ -64,13 +64,29 @@ def connection_failed(link: Link, reason: str) -> None:
     _log.warning("cannot use %s at %s: %s", link.upstream, link.address, reason)
 
 
-def connection_ended(link: Link, reason: str, now: float, waiting: int) -> None:
+def connection_ended(link: Link, reason: str, now: float, waiting: int, *, by_peer: bool) -> None:
     level = logging.WARNING if waiting else logging.INFO
     again = f"; {waiting} queries will be sent again" if waiting else ""
     _log.log(
-        level, "connection to %s at %s ended after %.1f s, %d queries, %d answers: %s%s",
-        link.upstream, link.address, now - link.opened, link.sent, link.answered, reason, again,
+        level, "connection to %s at %s (%s) ended by %s after %.1f s, %d queries, %d answers: %s%s",
+        link.upstream, link.address, "resumed" if link.resumed else "new", "the upstream" if by_peer else "us",
+        now - link.opened, link.sent, link.answered, reason, again,
     )  # fmt: skip
+
+
+def doubted(link: Link, now: float) -> None:
+    _log.info(
+        "connection to %s at %s is silent for %.2f s with %d queries waiting; trying another beside it",
+        link.upstream, link.address, now - link.quiet_since, link.inflight,
+    )  # fmt: skip
+
+
+def returned(link: Link) -> None:
+    _log.info("%s answers again; queries go there", link.upstream)
+
+
+def starting_over(reason: str, connections: int) -> None:
+    _log.info("%s; %d connections are closed and made anew", reason, connections)
 
 
 def name_found(upstream: Upstream) -> None:
@@ -97,8 +113,16 @@ def stopping(reason: str, waiting: int) -> None:
     _log.info("stopping: %s; %d queries waiting get SERVFAIL", reason, waiting)
 
 
-def stopped(counts: dict[str, int]) -> None:
-    _log.info("stopped: %s", ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "idle")
+def stopped() -> None:
+    _log.info("stopped")
+
+
+def counters(counts: dict[str, Any]) -> None:
+    """One line for the whole, and one for each upstream."""
+    own = {name: count for name, count in counts.items() if isinstance(count, int)}
+    for about, table in [("in all", own), *counts["upstreams"].items()]:
+        said = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in table.items() if count)
+        _log.info("counters, %s: %s", about, said or "nothing happened")
 
 
 def _client(address: Any) -> str:

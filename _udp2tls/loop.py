@@ -20,7 +20,7 @@ REPEAT = 30.0
 
 COUNTERS = (
     "queries", "answers", "servfail", "dropped", "refused", "unsendable",
-    "tcp_clients", "connections", "failed_connections", "resent",
+    "tcp_clients", "connections", "failed_connections", "resent", "fresh_starts",
 )  # fmt: skip
 
 

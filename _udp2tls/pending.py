@@ -27,10 +27,14 @@ from _udp2tls import edns, wire
 
 if TYPE_CHECKING:
     from _udp2tls.link import Link
+    from _udp2tls.upstream import Upstream
 
 # Who gets an answer: something to call with the answer and the client's address.
 # The address is None where the answer's size has no limit (TCP, the library).
 Client = tuple[Callable[[bytes, Any], object], Any]
+
+# What another upstream may know better.
+_REFUSING = frozenset((wire.SERVFAIL, wire.REFUSED))
 
 # One flood of identical queries must not grow one entry without end; 1000 is more
 # clients than ask the same with the same ID by chance.
@@ -46,7 +50,10 @@ MAX_IDS = 65000
 class Query:
     """One question to the upstream, and its askers."""
 
-    __slots__ = ("clients", "end", "expires", "id", "link", "losses", "message", "opt", "question", "renamed")
+    __slots__ = (
+        "clients", "end", "expires", "id", "link", "losses", "message", "opt", "other", "question",
+        "refusals", "renamed",
+    )  # fmt: skip
 
     def __init__(self, message: bytes, end: int, opt: int, id: bytes, client: Client, expires: float) -> None:
         self.message = message
@@ -58,6 +65,8 @@ class Query:
         self.clients = [client]
         self.expires = expires  # monotonic seconds
         self.link: Link | None = None  # the connection it was last written to
+        self.other: Link | None = None  # a connection it was written to before, and may still be answered on
+        self.refusals: list[tuple[Upstream, bytes]] | None = None  # what upstreams said that could not answer it
         self.losses = 0  # connections that ended when it was the oldest without an answer
 
     def accept(self, answer: bytes) -> bytes | None:
@@ -80,6 +89,15 @@ class Query:
         return edns.error(self.message, self.end, self.opt, rcode, code, text)
 
 
+class Probe(Query):
+    """A question of our own, asked to see whether a connection lives: what are the root's name servers?"""
+
+    __slots__ = ()
+
+
+_ROOT_NS = b"\x01\0\0\1\0\0\0\0\0\0" + b"\0\0\2\0\1"  # RD set; every resolver knows the answer by heart
+
+
 class Pending:
     """The table. ``lifetime`` is in seconds; ``random`` picks IDs when a client's own is taken."""
 
@@ -89,6 +107,8 @@ class Pending:
         self.unknown = 0  # answers under an ID nobody waits for: late, or made up
         self.mismatched = 0  # answers that are none, or repeat another question
         self.coalesced = 0
+        # Asked before SERVFAIL or REFUSED is taken for an answer; True when the query waits on.
+        self.try_elsewhere: Callable[[Query, bytes], bool] = lambda query, answer: False
         self._random = random
         self._by_message: dict[bytes, Query] = {}
         self._by_id: dict[bytes, Query] = {}
@@ -121,6 +141,21 @@ class Pending:
         self._by_message[message] = self._by_id[id] = query
         return query
 
+    def add_probe(self, hand_over: Callable[[bytes, Any], object], now: float) -> Probe | None:
+        """Take a question of our own; None when the table is full."""
+        if len(self._by_id) >= MAX_PENDING:
+            return None
+        id = self._free_id()
+        message = id + _ROOT_NS
+        probe = Probe(message, len(message), 0, id, (hand_over, None), now + self.lifetime)
+        self._by_message[message] = self._by_id[id] = probe
+        return probe
+
+    def drop(self, query: Query) -> None:
+        """Wait no longer for a query; whoever asked it gets nothing."""
+        if self.holds(query):
+            self._forget([query])
+
     def _free_id(self) -> bytes:
         if len(self._by_id) >= MAX_IDS:
             raise wire.Malformed("too many queries are waiting", wire.SERVFAIL)
@@ -132,7 +167,8 @@ class Pending:
     def match(self, answer: bytes) -> tuple[Query, bytes] | None:
         """Return the query that ``answer`` answers, with the answer as its client knows it.
 
-        The query is forgotten. An answer to nothing here is counted, and None returned.
+        The query is forgotten. An answer to nothing here is counted, and None returned;
+        None too when ``try_elsewhere`` has found the query another upstream.
         """
         id = answer[:2]
         query = self._by_id.get(id)
@@ -152,6 +188,8 @@ class Pending:
                 self.mismatched += 1
                 return None
             answer = accepted
+        if answer[3] & 15 in _REFUSING and self.try_elsewhere(query, answer):
+            return None
         del self._by_id[id], self._by_message[query.message]
         return query, answer
 
@@ -176,8 +214,8 @@ class Pending:
             del self._by_id[query.id], self._by_message[query.message]
 
     def written_to(self, link: Link) -> list[Query]:
-        """Return the queries whose last copy went to ``link``, oldest first."""
-        return [query for query in self._by_message.values() if query.link is link]
+        """Return the queries that were written to ``link``, oldest first."""
+        return [query for query in self._by_message.values() if query.link is link or query.other is link]
 
     def holds(self, query: Query) -> bool:
         """True while ``query`` waits."""

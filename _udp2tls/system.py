@@ -1,7 +1,8 @@
 """The operating system's side: sockets bound and opened, and what waits for them.
 
 The one room that makes sockets. It decides nothing about them: whoever asked for one
-reads, writes and closes it. It never blocks and never reads a clock.
+reads, writes and closes it. It never reads a clock, and but for ``open_blocking`` it never
+blocks.
 """
 
 from __future__ import annotations
@@ -94,6 +95,24 @@ def open_stream_to(address: Endpoint) -> socket.socket:
     except OSError:
         sock.close()
         raise
+    return sock
+
+
+def local_address_towards(address: Endpoint) -> str:
+    """Return this machine's address on the way to ``address``, "" when there is no way. Sends nothing."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(tuple(address))  # of a datagram socket: a look at the routes
+            return str(sock.getsockname()[0])
+    except OSError:
+        return ""
+
+
+def open_blocking(address: Endpoint, timeout: float) -> socket.socket:
+    """Return a connected socket that waits, for ``--doctor``; raises OSError, after ``timeout`` at the latest."""
+    sock = socket.create_connection(address, timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 

@@ -20,6 +20,7 @@ import hashlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from _udp2tls.codec import CertificateError, Codec, ConnectionLost, ProtocolError
 from _udp2tls.config import ConfigError
@@ -158,6 +159,11 @@ class Tls:
         return True
 
     @property
+    def resumed(self) -> bool:
+        """True when the handshake took up an earlier session."""
+        return bool(self._tls.session_reused)
+
+    @property
     def description(self) -> dict[str, str]:
         """What a log line says of the connection: version, cipher, expiry, resumed or not."""
         certificate = self._tls.getpeercert() or {}
@@ -165,10 +171,16 @@ class Tls:
         return {
             "version": self._tls.version() or "?",
             "cipher": cipher[0] if cipher else "?",
+            "alpn": self._tls.selected_alpn_protocol() or "none",
             "name": self._session.name if self._session else "",
             "expires": str(certificate.get("notAfter", "?")),
             "resumed": "resumed" if self._tls.session_reused else "new session",
         }
+
+    @property
+    def certificates(self) -> tuple[dict[str, Any], list[bytes]]:
+        """What the peer was authenticated by: its certificate as ``ssl`` reads it, and the verified chain."""
+        return self._tls.getpeercert() or {}, chain_of(self._tls)
 
 
 def _words(error: ssl.SSLError) -> str:
@@ -177,22 +189,22 @@ def _words(error: ssl.SSLError) -> str:
 
 
 def _check_pins(tls: ssl.SSLObject, pins: frozenset[bytes]) -> None:
-    seen = [spki_digest(der) for der in _verified_chain(tls)]
+    seen = [spki_digest(der) for der in chain_of(tls)]
     if not pins.intersection(seen):
         found = ", ".join(format_pin(digest) for digest in seen)
         raise CertificateError(f"certificate refused: no pin matches; the server's chain has {found}")
 
 
-def _verified_chain(tls: ssl.SSLObject) -> list[bytes]:
-    """Return the chain OpenSSL verified, as DER, leaf first.
+def chain_of(tls: ssl.SSLObject, kind: str = "verified") -> list[bytes]:
+    """Return the chain OpenSSL verified, as DER, leaf first; or ("unverified") what the peer sent.
 
     Public from Python 3.13 on; 3.11 and 3.12 have it one object deeper. Without
     either, the leaf alone: fewer certificates to match is the safe side.
     """
-    get = getattr(tls, "get_verified_chain", None)
+    get = getattr(tls, f"get_{kind}_chain", None)
     if get is not None:
         return list(get())
-    get = getattr(getattr(tls, "_sslobj", None), "get_verified_chain", None)
+    get = getattr(getattr(tls, "_sslobj", None), f"get_{kind}_chain", None)
     if get is not None:
         return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in get() or ()]
     leaf = tls.getpeercert(binary_form=True)

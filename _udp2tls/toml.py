@@ -25,6 +25,7 @@ KEYS = {
     "bootstrap": ("bootstrap", True),
     "allow": ("allow", True),
     "timeout": ("timeout", False),
+    "strategy": ("strategy", False),
     "log_level": ("log_level", False),
     "log_queries": ("log_queries", False),
 }

@@ -1,38 +1,20 @@
 """One upstream: its addresses, its session, what was learned about it; it makes codecs.
 
-What is learned outlives connections and lives here: the TLS ticket, the idle limit the
-server asked for, which address worked last, and for each address when it may be tried
-again. Decides nothing: which upstream is used when is ``delivery``'s business.
+What is learned outlives connections and lives here: the TLS ticket, which address worked
+last, for each address its ``Path``, and the counters. Decides nothing: which upstream is
+used when is ``delivery``'s business, which is connected to when is ``dialer``'s.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from importlib.util import find_spec
-from random import Random
 
 from _udp2tls import tls
 from _udp2tls.codec import Codec
 from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.framing import Framing
-
-# After a failure an address rests 0.1 s, then twice as long each time, up to 2 s: an
-# upstream that comes back is found within a client's patience (about 5 s).
-FIRST_REST, LONGEST_REST = 0.1, 2.0
-
-
-@dataclass
-class Health:
-    """How one address has behaved: failures in a row, and when it may be tried again."""
-
-    failures: int = 0
-    retry_at: float = 0.0
-
-    def fail(self, now: float, random: Random) -> None:
-        """Rest: exponential, and by up to half shorter at random so that clients do not march in step."""
-        rest = min(LONGEST_REST, FIRST_REST * 2 ** min(self.failures, 16))
-        self.retry_at = now + rest * (0.5 + random.random() / 2)
-        self.failures += 1
+from _udp2tls.path import Path, Rest
 
 
 class Upstream:
@@ -42,11 +24,14 @@ class Upstream:
         self.spec = spec
         self.session = session
         self.addresses: list[Endpoint] = [Endpoint(spec.host, spec.port)] if spec.literal else []
-        self.health: dict[Endpoint, Health] = {}
-        self.idle_limit = 0.0  # seconds, asked for by the server (RFC 7828); 0: unknown
+        self.paths: dict[Endpoint, Path] = {}
+        self.counts: Counter[str] = Counter()
         self.reason = ""  # why it failed last
         self.looking_up = False
-        self.lookup = Health()
+        self.lookup = Rest()
+        self.benched = False  # others are asked before it, until it has passed a trial
+        self.trials = Rest()
+        self.refusals = 0  # in a row, of what another upstream then answered
 
     def __str__(self) -> str:
         return str(self.spec)
@@ -55,8 +40,16 @@ class Upstream:
         """Begin one connection's worth of protocol."""
         return tls.Tls.client(Framing(), self.session)
 
-    def health_of(self, address: Endpoint) -> Health:
-        return self.health.setdefault(address, Health())
+    def path_of(self, address: Endpoint) -> Path:
+        return self.paths.setdefault(address, Path())
+
+    def forgive(self) -> None:
+        """What went wrong was the network's doing: nothing rests any more."""
+        for path in self.paths.values():
+            path.recover()
+        self.lookup.recover()
+        self.trials.recover()
+        self.benched, self.refusals = False, 0
 
     def found(self, hosts: list[str]) -> None:
         """Take the result of a look-up; families alternate, IPv6 first (RFC 8305 section 4)."""
@@ -65,7 +58,7 @@ class Upstream:
         order = [host for pair in zip(six, four) for host in pair]
         order += six[len(four) :] + four[len(six) :]
         self.addresses = [Endpoint(host, self.spec.port) for host in order]
-        self.health = {a: self.health[a] for a in self.addresses if a in self.health}
+        self.paths = {a: self.paths[a] for a in self.addresses if a in self.paths}
 
     def prefer(self, address: Endpoint) -> None:
         """Remember the address that worked: it is tried first next time."""

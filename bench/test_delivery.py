@@ -65,8 +65,9 @@ def test_best_of_one(meter: Meter, case: _Case) -> None:
 
 def test_best_behind_two_that_leave(meter: Meter, case: _Case) -> None:
     links = [case.open_link(upstream) for upstream in reversed(case.upstreams)]
-    links[-1].goodbye = True
+    links[-1].part("for the benchmark")
     links[0].goodbye = False
+    links[0].settle()
     assert case.delivery.best() is links[0]
     meter.repeat(1, case.delivery.best)
 
@@ -79,13 +80,13 @@ def test_plan_at_rest(meter: Meter, case: _Case) -> None:
 
 def test_plan_a_connection(meter: Meter, case: _Case) -> None:
     case.ask()
-    assert case.delivery.plan(NOW) == ([(case.upstreams[0], Endpoint("192.0.2.1", 853))], [])
+    assert case.delivery.plan(NOW) == ([(case.upstreams[0], Endpoint("192.0.2.1", 853), False)], [])
     meter.repeat(1, case.delivery.plan, NOW)
 
 
 def test_plan_while_all_rest(meter: Meter, case: _Case) -> None:
     case.ask()
     for upstream in case.upstreams:
-        upstream.health_of(upstream.addresses[0]).retry_at = NOW + 1
+        upstream.path_of(upstream.addresses[0]).retry_at = NOW + 1
     assert case.delivery.plan(NOW) == ([], [])
     meter.repeat(1, case.delivery.plan, NOW)

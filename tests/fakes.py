@@ -157,7 +157,8 @@ class Tcp:
         return messages
 
     def feed(self, *messages: bytes) -> None:
-        self.inbox.append(b"".join(len(m).to_bytes(2, "big") + m for m in messages))
+        if messages:
+            self.inbox.append(b"".join(len(m).to_bytes(2, "big") + m for m in messages))
 
 
 class TcpListener:
@@ -203,12 +204,15 @@ class World:
         specs = tuple(parse_upstream(url) for url in urls or ("tls://192.0.2.53#one.example",))
         self.clock = Clock()
         self.selector = Selector()
+        self.asleep = 1e9  # by how much the wall clock is ahead of the other one
+        self.local = "192.0.2.200"
         self.opened: list[tuple[Endpoint, Tcp]] = []
         self.on_open: Callable[[Endpoint], Tcp] = lambda address: Tcp()
         self.upstreams = [PlainUpstream(spec) for spec in specs]
         self.forwarder = Forwarder(
             Config(upstreams=specs, listen=(), **settings), clock=self.clock, selector=self.selector,
             rng=random.Random(1), open_stream=self._open, upstreams=self.upstreams,
+            wall=lambda: self.clock.now + self.asleep, route=lambda address: self.local,
         )  # fmt: skip
         # Nobody wakes this loop; its real sockets would only have to be closed by every test.
         for sock in list(self.selector.keys):
@@ -251,6 +255,17 @@ class World:
             self.forwarder.turn()
             self.clock.now = min(end, self.clock.now + max(0.001, self.selector.timeout))
         self.turns()
+
+    def serve(self, seconds: float, answerer: Callable[[bytes], bytes] | None = None) -> None:
+        """Let time pass while every connection answers what is written to it."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.forwarder.turn()
+            for _, sock in self.opened:
+                if not sock.closed and (frames := sock.frames()):
+                    sock.feed(*((answerer or answer)(frame) for frame in frames))
+            self.turns()
+            self.clock.now = min(end, self.clock.now + max(0.001, self.selector.timeout))
 
     def replies(self) -> list[tuple[bytes, Any]]:
         """Take the datagrams sent to clients."""

@@ -9,10 +9,12 @@ import pytest
 from _udp2tls import delivery as rules
 from _udp2tls.codec import Codec
 from _udp2tls.config import Endpoint, parse_upstream
-from _udp2tls.delivery import HANDOVER, LOOKUP_LIMIT, STAGGER, Delivery
+from _udp2tls.delivery import Delivery
+from _udp2tls.dialer import HANDOVER, LOOKUP_LIMIT, STAGGER
 from _udp2tls.link import Link
+from _udp2tls.path import FIRST_REST, LONGEST_REST, SPREAD
 from _udp2tls.pending import Pending, Query
-from _udp2tls.upstream import FIRST_REST, LONGEST_REST, Upstream
+from _udp2tls.upstream import Upstream
 from tests.fakes import PlainUpstream, answer, query
 
 A = Endpoint("192.0.2.1", 853)
@@ -41,10 +43,10 @@ class House:
         """Start what is planned; name look-ups are not expected."""
         connect, look_up = self.delivery.plan(self.now)
         assert not look_up
-        return [self.start(upstream, address) for upstream, address in connect]
+        return [self.start(*call) for call in connect]
 
-    def start(self, upstream: Upstream, address: Endpoint) -> Link:
-        link = Link(upstream, address, upstream.codec(), self.now)
+    def start(self, upstream: Upstream, address: Endpoint, trial: bool = False) -> Link:
+        link = Link(upstream, address, upstream.codec(), self.now, trial=trial)
         self.delivery.link_started(link)
         return link
 
@@ -52,7 +54,7 @@ class House:
         return self.delivery.link_opened(link, self.now)
 
     def fail(self, link: Link, reason: str = "refused") -> None:
-        self.delivery.link_ended(link, reason, self.now, failed=True)
+        self.delivery.link_ended(link, reason, self.now, failed=True, by_peer=True)
 
     def write(self, link: Link, count: int = 100) -> list[Query]:
         batch = self.delivery.take(count)
@@ -111,7 +113,7 @@ def test_the_first_to_open_wins_and_is_remembered() -> None:
     assert house.open(fast) == [slow]
     assert house.delivery.best() is fast
     assert house.upstreams[0].addresses == [A, SIX]
-    assert house.delivery.attempts == []
+    assert house.delivery.dialer.attempts == []
 
 
 def test_a_refused_upstream_hands_over_at_once() -> None:
@@ -162,7 +164,7 @@ def test_failures_rest_longer_and_longer_and_an_answer_ends_that() -> None:
     house.open(link)
     link.answered = 1
     house.delivery.link_ended(link, "closed", house.now, failed=True)
-    assert house.upstreams[0].health_of(A).failures == 0
+    assert house.upstreams[0].path_of(A).failures == 0
     house.ask()
     assert len(house.plan()) == 1
 
@@ -202,7 +204,7 @@ def test_a_query_that_servers_hang_up_on_rests_longer_each_time_and_blames_no_ad
         rests.append(house.now - began)
         (link,) = started
     assert rests == [0.0, rules.SUSPECT_REST, rules.SUSPECT_REST * 2, rules.SUSPECT_REST * 4]
-    assert house.upstreams[0].health_of(A).failures == 0
+    assert house.upstreams[0].path_of(A).failures == 0
 
 
 def test_a_link_that_dies_without_an_answer_makes_its_address_rest() -> None:
@@ -224,7 +226,7 @@ def test_an_idle_close_is_nobodys_failure() -> None:
     house.open(link)
     house.delivery.take(10)
     house.delivery.link_ended(link, "closed by the upstream", house.now, failed=False)
-    assert house.upstreams[0].health_of(A).failures == 0
+    assert house.upstreams[0].path_of(A).failures == 0
     assert house.plan() == []
     house.ask()
     assert len(house.plan()) == 1
@@ -267,7 +269,7 @@ def test_a_name_is_looked_up_before_anything_is_connected() -> None:
     connect, look_up = house.delivery.plan(house.now)
     assert (connect, look_up) == ([], house.upstreams)
     assert house.delivery.plan(house.now) == ([], [])
-    house.delivery.name_found(house.upstreams[0], ["192.0.2.1", "192.0.2.2", "2001:db8::1"], "", house.now)
+    house.delivery.dialer.name_found(house.upstreams[0], ["192.0.2.1", "192.0.2.2", "2001:db8::1"], "", house.now)
     assert [link.address for link in house.plan()] == [SIX]
     assert house.upstreams[0].addresses == [SIX, A, B]
 
@@ -276,7 +278,7 @@ def test_a_name_that_is_not_found_hands_over_and_is_tried_again() -> None:
     house = House("tls://dns.example", "tls://192.0.2.2")
     house.ask()
     house.delivery.plan(house.now)
-    house.delivery.name_found(house.upstreams[0], [], "no such name", house.now)
+    house.delivery.dialer.name_found(house.upstreams[0], [], "no such name", house.now)
     assert "no such name" in house.delivery.reason
     (link,) = house.plan()
     assert link.address == B
@@ -297,7 +299,7 @@ def test_addresses_that_all_fail_are_looked_up_again() -> None:
     house = House("tls://dns.example")
     house.ask()
     house.delivery.plan(house.now)
-    house.delivery.name_found(house.upstreams[0], ["192.0.2.1"], "", house.now)
+    house.delivery.dialer.name_found(house.upstreams[0], ["192.0.2.1"], "", house.now)
     (link,) = house.plan()
     house.fail(link)
     house.now += LONGEST_REST
@@ -310,13 +312,13 @@ def test_whatever_happens_nothing_is_lost_and_attempts_stay_few(seed: int) -> No
     house = House("tls://192.0.2.1", "tls://192.0.2.2", "tls://192.0.2.3")
     chance = random.Random(seed)
     for _ in range(400):
-        house.now += chance.choice((0.0, 0.05, rules.STAGGER, 1.0))
+        house.now += chance.choice((0.0, 0.05, STAGGER, 1.0))
         event = chance.randrange(6)
-        links = house.delivery.links + house.delivery.attempts
+        links = house.delivery.links + house.delivery.dialer.attempts
         if event <= 1:
             house.ask()
-        elif event == 2 and house.delivery.attempts:
-            house.open(chance.choice(house.delivery.attempts))
+        elif event == 2 and house.delivery.dialer.attempts:
+            house.open(chance.choice(house.delivery.dialer.attempts))
         elif event == 3 and links:
             house.fail(chance.choice(links))
         elif event == 4 and house.delivery.best():
@@ -327,7 +329,7 @@ def test_whatever_happens_nothing_is_lost_and_attempts_stay_few(seed: int) -> No
                 link.answered += 1
         house.pending.oldest(house.now)
         house.plan()
-        assert len(house.delivery.attempts) <= 3
+        assert len(house.delivery.dialer.attempts) <= 3 * SPREAD
         alive = set(map(id, house.delivery.links))
         unsent = set(map(id, [*house.delivery.unsent, *(query for _, query in house.delivery.suspects)]))
         for waiting in list(house.pending._by_message.values()):

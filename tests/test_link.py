@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from _udp2tls.config import Endpoint, parse_upstream
-from _udp2tls.link import CONNECT_LIMIT, GOODBYE_LIMIT, IDLE_LIMIT, LONGEST_IDLE, SILENCE_LIMIT, Link
+from _udp2tls.link import (
+    ASKED,
+    CALM,
+    CONNECT_LIMIT,
+    DOUBTED,
+    GOODBYE_LIMIT,
+    LINGER,
+    PROBE_GRACE,
+    SILENCE_LIMIT,
+    TCP_LIMIT,
+    Link,
+)  # fmt: skip
+from _udp2tls.path import IDLE_LIMIT, LEAST_PATIENCE, LONGEST_IDLE, MANY
 from tests.fakes import PlainUpstream
 
 ADDRESS = Endpoint("192.0.2.1", 853)
@@ -16,10 +30,13 @@ def new(now: float = 10.0) -> Link:
 
 def test_connecting_is_limited_and_its_end_is_a_failure() -> None:
     link = new()
-    assert link.deadline == 10.0 + CONNECT_LIMIT
+    assert link.deadline == 10.0 + TCP_LIMIT
     assert link.failed
-    assert "no connection within" in link.overdue()
+    assert "no TCP connection within" in link.overdue()
     assert not link.usable
+    link.connected = 10.5
+    assert link.deadline == 10.0 + CONNECT_LIMIT
+    assert "no TLS handshake within" in link.overdue()
 
 
 def test_an_open_link_is_limited_by_idleness_which_is_no_failure() -> None:
@@ -31,15 +48,106 @@ def test_an_open_link_is_limited_by_idleness_which_is_no_failure() -> None:
     assert "idle" in link.overdue()
 
 
-def test_silence_counts_from_the_first_waiting_query_not_from_the_last_answer() -> None:
+def waiting(count: int = 3) -> Link:
     link = new()
     link.note_open(11.0)
-    link.waiting_since, link.inflight = 20.0, 3
+    link.connected = 11.0
+    link.note_waiting(20.0)
+    link.inflight = count
+    return link
+
+
+def test_silence_counts_from_the_first_waiting_query_not_from_the_last_answer() -> None:
+    link = waiting()
+    assert link.deadline == 20.0 + LEAST_PATIENCE
+    assert link.idle_before == 9.0
+    link.heard = 20.5
+    assert link.deadline == 20.5 + LEAST_PATIENCE
+
+
+def test_doubt_grows_in_two_steps_and_takes_the_link_out_of_use() -> None:
+    link = waiting()
+    link.grow_doubt()
+    assert link.doubt == ASKED
+    assert link.usable
+    assert link.deadline == pytest.approx(20.0 + LEAST_PATIENCE + PROBE_GRACE)
+    link.grow_doubt()
+    assert link.doubt == DOUBTED
+    assert not link.usable
+    assert not link.trusted
     assert link.deadline == 20.0 + SILENCE_LIMIT
     assert link.failed
     assert "3 queries waiting" in link.overdue()
-    link.heard = 20.5
-    assert link.deadline == 20.5 + SILENCE_LIMIT
+
+
+def test_the_wait_for_our_own_question_is_a_round_trip_of_the_network() -> None:
+    link = waiting()
+    link.path.note_trip(0.2)
+    link.path.sample(0.2)
+    patience = link.path.patience(3)
+    link.grow_doubt()
+    assert link.deadline == 20.0 + patience + 0.2
+
+
+def test_with_many_waiting_one_step_is_enough() -> None:
+    link = waiting(MANY)
+    link.grow_doubt()
+    assert link.doubt == DOUBTED
+
+
+def test_an_answer_ends_the_doubt_and_our_own_answer_makes_it_more_patient() -> None:
+    link = waiting()
+    link.grow_doubt()
+    link.heard = 21.0
+    link.calm_down(only_probe=True)
+    assert link.doubt == CALM
+    assert link.deadline == 21.0 + 2 * LEAST_PATIENCE
+    link.calm_down(only_probe=True)
+    assert link.deadline == 21.0 + 4 * LEAST_PATIENCE
+    link.calm_down(only_probe=False)
+    assert link.deadline == 21.0 + LEAST_PATIENCE
+
+
+def test_a_link_given_up_is_watched_a_little_longer_and_then_ends_quietly() -> None:
+    link = waiting()
+    link.grow_doubt()
+    link.grow_doubt()
+    link.part("answered on another connection")
+    link.inflight = 0
+    assert link.deadline == 20.0 + LINGER
+    assert not link.failed
+    assert "answered on another connection" in link.overdue()
+
+
+def test_a_trial_takes_no_queries_of_clients() -> None:
+    upstream = PlainUpstream(parse_upstream("tls://192.0.2.1"))
+    link = Link(upstream, ADDRESS, upstream.codec(), 10.0, trial=True)
+    link.note_open(11.0)
+    assert not link.usable
+    assert not link.trusted
+
+
+def test_a_learned_limit_of_queries_holds_a_link_back() -> None:
+    link = waiting(0)
+    link.path.capacity = 5
+    link.sent = 4
+    link.settle()
+    assert link.usable
+    assert link.room() == 1
+    link.sent = 5
+    link.settle()
+    assert not link.usable
+    assert link.room() == 0
+
+
+def test_a_serial_server_gets_one_query_at_a_time() -> None:
+    link = waiting(0)
+    link.path.width = 1
+    link.settle()
+    assert (link.usable, link.room()) == (True, 1)
+    link.inflight = 1
+    link.settle()
+    assert (link.usable, link.room()) == (False, 0)
 
 
 def test_a_server_that_said_goodbye_gets_little_time() -> None:

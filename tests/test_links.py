@@ -7,8 +7,9 @@ import errno
 import pytest
 
 from _udp2tls.config import Endpoint
-from _udp2tls.link import CONNECT_LIMIT, IDLE_LIMIT, SILENCE_LIMIT
+from _udp2tls.link import CONNECT_LIMIT
 from _udp2tls.links import HIGH_WATER, PIECE
+from _udp2tls.path import IDLE_LIMIT
 from tests.fakes import CLIENT, Tcp, World, answer, query
 
 KEEPALIVE = b"\0\0\x29\4\xd0\0\0\0\0\0\6\0\x0b\0\2"
@@ -130,7 +131,7 @@ def test_a_silent_connection_is_given_up_and_its_queries_answered_by_another() -
     world.link.feed(answer(world.link.frames()[0]))
     world.turns()
     world.ask(query(id=2))
-    world.later(SILENCE_LIMIT + 0.1)
+    world.later(0.3)
     assert len(world.opened) == 2
     world.link.feed(*(answer(frame) for frame in world.link.frames()))
     world.turns()
@@ -208,9 +209,7 @@ def test_a_connection_that_breaks_under_the_first_queries_is_let_go_of() -> None
     assert all(sock.closed for _, sock in world.opened)
     assert not any(isinstance(sock, Broken) for sock in world.selector.keys)
     world.on_open = lambda address: Tcp()
-    world.later(2.0)
-    world.link.feed(answer(world.link.frames()[0]))
-    world.turns()
+    world.serve(2.0)
     assert world.replies() == [(answer(query()), CLIENT)]
 
 
@@ -229,14 +228,13 @@ def test_a_connect_that_fails_later_leads_to_the_next() -> None:
 
 def test_a_black_hole_leads_to_the_next_and_is_given_up() -> None:
     world = World("tls://192.0.2.1", "tls://192.0.2.2")
-    hole = Tcp(connected=False)
-    world.on_open = lambda address: hole if address.host == "192.0.2.1" else Tcp()
+    world.on_open = lambda address: Tcp(connected=address.host != "192.0.2.1")
     world.ask(query())
-    world.later(1.1)
+    world.later(0.3)
     assert [address.host for address, _ in world.opened] == ["192.0.2.1", "192.0.2.2"]
     world.link.feed(answer(world.link.frames()[0]))
     world.later(CONNECT_LIMIT)
-    assert hole.closed
+    assert world.opened[0][1].closed
     assert len(world.replies()) == 1
 
 

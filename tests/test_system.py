@@ -56,3 +56,13 @@ def test_the_own_selector_says_what_the_standard_one_says() -> None:
 )
 def test_every_bind_error_has_its_remedy(code: int, remedy: str) -> None:
     assert remedy in str(BindError(Endpoint("192.0.2.1", 53), "UDP", OSError(code, "injected")))
+
+
+def test_a_waiting_connection_has_its_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with system.open_blocking(Endpoint(*server.getsockname()), 5.0) as sock:
+            assert sock.gettimeout() == 5.0
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        address = Endpoint(*server.getsockname())
+    with pytest.raises(ConnectionRefusedError):
+        system.open_blocking(address, 5.0)

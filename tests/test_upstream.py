@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from _udp2tls import demo, upstream
 from _udp2tls.config import Config, ConfigError, Endpoint, parse_upstream
 from _udp2tls.tls import Tls
-from _udp2tls.upstream import LONGEST_REST, Health
 from tests.fakes import PlainUpstream
 
 
@@ -37,17 +35,6 @@ def test_an_address_that_worked_comes_first_next_time() -> None:
     assert [address.host for address in one.addresses] == ["192.0.2.2", "192.0.2.1"]
     one.prefer(Endpoint("192.0.2.77", 853))
     assert len(one.addresses) == 2
-
-
-def test_rests_grow_and_are_jittered_and_bounded() -> None:
-    rests = set()
-    for seed in range(20):
-        health = Health()
-        for _ in range(40):
-            health.fail(0.0, random.Random(seed))
-        assert LONGEST_REST / 2 <= health.retry_at <= LONGEST_REST
-        rests.add(health.retry_at)
-    assert len(rests) > 10
 
 
 def test_upstreams_share_trust_but_not_tickets(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_connection_closed_while_idle_is_nobodys_failure(
         bridge = start(*programs.upstream(server.port))
         for turn in range(1, 4):
             assert answered(bridge.port)
-            scripted.wait_until(lambda: bridge.log.count("ended after") == turn)  # noqa: B023 - used at once
+            scripted.wait_until(lambda: bridge.log.count("ended by the upstream after") == turn)  # noqa: B023 - used at once
         assert server.accepted == 3
         assert "WARNING" not in bridge.log
 

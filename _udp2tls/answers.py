@@ -1,0 +1,96 @@
+"""What comes back on a link goes to who asked.
+
+Owns nothing but the tally of the batch at hand. For each answer: find its query, take this
+hop's part off, hand it over, and note what it says about the link it came on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from _udp2tls import edns, wire
+from _udp2tls.delivery import Delivery
+from _udp2tls.link import DOUBTED, HEAD_LIMIT, Link
+from _udp2tls.loop import Loop
+from _udp2tls.pending import Pending, Query
+
+if TYPE_CHECKING:
+    from _udp2tls.clients import Clients
+
+
+class Answers:
+    """See the file's docstring. ``probes`` counts the answers of the last batch to our own questions."""
+
+    def __init__(self, loop: Loop, pending: Pending, delivery: Delivery) -> None:
+        self.clients: Clients  # who gets the answers; set once both exist
+        self.probes = 0
+        self._loop = loop
+        self._pending = pending
+        self._delivery = delivery
+        self._receiving: Link  # whose answers are being dealt with
+        self._kept = 0  # of those, refusals that another upstream is asked about
+        pending.try_elsewhere = self._try_elsewhere
+
+    def take(self, link: Link, answers: list[bytes]) -> int:
+        """Hand answers to who asked; return how many were answers to anything."""
+        pending, deliver = self._pending, self._deliver
+        match, sample = pending.match, link.sample
+        unknown, mismatched = pending.unknown, pending.mismatched
+        self._receiving, self._kept, self.probes = link, 0, 0
+        strays = 0
+        for received in answers:
+            matched = match(received)
+            if matched is None:
+                strays += 1
+                continue
+            query, answer = matched
+            deliver(link, query, answer)
+            if query.other is not None:
+                self._delivery.hedge.answered(query, link)
+            elif query.link is not None:
+                query.link.inflight -= 1
+            if query is sample:
+                self._sampled(link, query)
+        answered = len(answers) - strays
+        link.answered += answered
+        self._loop.counts["answers"] += answered
+        if strays:
+            link.stirred = True
+            link.upstream.counts["late"] += pending.unknown - unknown
+            link.upstream.counts["mismatched"] += pending.mismatched - mismatched
+        return answered + self._kept
+
+    def _deliver(self, link: Link, query: Query, answer: bytes) -> None:
+        opt = query.opt
+        if opt != wire.SEALED:
+            try:
+                answer, keepalive = edns.undress(answer, query.end, opt > 0)
+            except wire.Malformed as error:
+                answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
+            else:
+                if keepalive is not None:
+                    link.note_keepalive(keepalive)
+        self.clients.deliver(query.clients, answer, query)
+
+    def _sampled(self, link: Link, query: Query) -> None:
+        """The query whose round trip is measured was answered on its link."""
+        now = self._loop.now
+        link.sample = None
+        if link.doubt < DOUBTED:
+            link.path.sample(now - link.sampled_at)
+        elif query.other is link and now > link.quiet_since + 2 * HEAD_LIMIT:
+            # It was slow on another connection too, and here everyone else waited behind it.
+            link.path.note_stall(True, now)
+
+    def _try_elsewhere(self, query: Query, answer: bytes) -> bool:
+        tried = self._delivery.refused(query, answer, self._receiving, self._loop.now)
+        if tried:
+            self._kept += 1
+            self._loop.look_soon()
+        return tried
+
+    def hand_refusal(self, query: Query) -> None:
+        """Give a query's askers what its most preferred upstream had said: no other could say better."""
+        for upstream, answer in (query.refusals or ())[:1]:
+            upstream.counts["refusals_believed"] += 1
+            self._deliver(self._receiving, query, answer)

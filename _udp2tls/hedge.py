@@ -1,0 +1,85 @@
+"""Asking once more: which queries on a doubted link are also sent on another one.
+
+Owns the budget. A few queries are asked twice, as many as the budget allows; the first
+valid answer wins. If the other link gives it, the doubted link is given up, and all that
+it still holds goes to the other.
+
+The oldest query on a doubted link goes last, half a second later: on a server that works
+on one query at a time it is the slow name that everyone else waits behind, and would only
+block the other connection as well.
+
+It must never double the traffic of an upstream that is merely slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from _udp2tls.link import DOUBTED, HEAD_LIMIT, Link
+from _udp2tls.pending import Pending, Probe, Query
+
+# Queries asked twice without proof that they must be: one in a hundred, or one in ten
+# seconds, saved up to ten.
+BUDGET, PER_QUERY, PER_SECOND = 10.0, 0.01, 0.1
+
+
+class Hedge:
+    """See the file's docstring. ``deadline`` is when ``repeat`` has something new to say."""
+
+    def __init__(self, pending: Pending) -> None:
+        self.deadline = math.inf
+        self.budget = BUDGET
+        self._pending = pending
+        self._reckoned_at = 0.0
+        self._sent = 0  # queries until then
+
+    def repeat(self, links: Sequence[Link], now: float) -> tuple[Link, list[Query]] | None:
+        """Return queries to send once more, and where; call until it returns None."""
+        self.deadline = math.inf
+        for link in links:
+            if link.doubt == DOUBTED and link.inflight:
+                other = next((one for one in links if one is not link and one.usable), None)
+                if other is None:
+                    return None
+                queries = self._choose(link, other.room(), now)
+                if queries:
+                    name = "resent" if link.goodbye else "hedged"
+                    link.upstream.counts[name] += len(queries)
+                    for query in queries:
+                        query.other = link
+                    return other, queries
+        return None
+
+    def _choose(self, link: Link, room: int, now: float) -> list[Query]:
+        written = [query for query in self._pending.written_to(link) if not isinstance(query, Probe)]
+        held = [query for query in written if query.link is link and query.other is None]
+        head_until = link.quiet_since + HEAD_LIMIT
+        if held and held[0] is link.sample and now < head_until and (len(written) > 1 or link.goodbye):
+            self.deadline = min(self.deadline, head_until)
+            held.pop(0)
+        if link.goodbye:
+            return held[:room]
+        chosen = held[: min(room, int(self.budget))]
+        self.budget -= len(chosen)
+        return chosen
+
+    def earn(self, sent: int, now: float) -> None:
+        """Add to the budget what time and traffic have earned; ``sent`` counts all queries so far."""
+        earned = (now - self._reckoned_at) * PER_SECOND + (sent - self._sent) * PER_QUERY
+        self.budget = min(BUDGET, self.budget + max(0.0, earned))
+        self._reckoned_at, self._sent = now, sent
+
+    def note_doubt(self, link: Link) -> None:
+        """The link is doubted: remember its oldest query, to know later whether the others waited for that one."""
+        written = self._pending.written_to(link)
+        link.sample = next((query for query in written if not isinstance(query, Probe)), None)
+
+    def answered(self, query: Query, link: Link) -> None:
+        """A query that was asked on two links got its answer, on ``link``."""
+        for one in (query.link, query.other):
+            if one is not None:
+                one.inflight -= 1
+        loser = query.other if link is query.link else None
+        if loser is not None and loser.doubt == DOUBTED and not loser.goodbye:
+            loser.part("silent, and its queries were answered on another connection")
