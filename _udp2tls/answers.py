@@ -29,13 +29,13 @@ class Answers:
         self._delivery = delivery
         self._receiving: Link  # whose answers are being dealt with
         self._kept = 0  # of those, refusals that another upstream is asked about
+        self._seen = 0, 0  # unknown and mismatched answers until now
         pending.try_elsewhere = self._try_elsewhere
 
     def take(self, link: Link, answers: list[bytes]) -> int:
         """Hand answers to who asked; return how many were answers to anything."""
-        pending, deliver = self._pending, self._deliver
-        match, sample = pending.match, link.sample
-        unknown, mismatched = pending.unknown, pending.mismatched
+        match, undress, deliver, sealed = self._pending.match, edns.undress, self.clients.deliver, wire.SEALED
+        sample = link.sample
         self._receiving, self._kept, self.probes = link, 0, 0
         strays = 0
         for received in answers:
@@ -44,7 +44,16 @@ class Answers:
                 strays += 1
                 continue
             query, answer = matched
-            deliver(link, query, answer)
+            opt = query.opt
+            if opt != sealed:
+                try:
+                    answer, keepalive = undress(answer, query.end, opt > 0)
+                except wire.Malformed as error:
+                    answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
+                else:
+                    if keepalive is not None:
+                        link.note_keepalive(keepalive)
+            deliver(query.clients, answer, query)
             if query.other is not None:
                 self._delivery.hedge.answered(query, link)
             elif query.link is not None:
@@ -55,22 +64,17 @@ class Answers:
         link.answered += answered
         self._loop.counts["answers"] += answered
         if strays:
-            link.stirred = True
-            link.upstream.counts["late"] += pending.unknown - unknown
-            link.upstream.counts["mismatched"] += pending.mismatched - mismatched
-        return answered + self._kept
+            self._note_strays(link)
+            return answered + self._kept
+        return answered
 
-    def _deliver(self, link: Link, query: Query, answer: bytes) -> None:
-        opt = query.opt
-        if opt != wire.SEALED:
-            try:
-                answer, keepalive = edns.undress(answer, query.end, opt > 0)
-            except wire.Malformed as error:
-                answer = query.error(wire.SERVFAIL, edns.OTHER, f"the upstream's answer: {error}")
-            else:
-                if keepalive is not None:
-                    link.note_keepalive(keepalive)
-        self.clients.deliver(query.clients, answer, query)
+    def _note_strays(self, link: Link) -> None:
+        """Something came that nobody waits for, or that answers another question."""
+        pending, (unknown, mismatched) = self._pending, self._seen
+        self._seen = pending.unknown, pending.mismatched
+        link.stirred = True
+        link.upstream.counts["late"] += pending.unknown - unknown
+        link.upstream.counts["mismatched"] += pending.mismatched - mismatched
 
     def _sampled(self, link: Link, query: Query) -> None:
         """The query whose round trip is measured was answered on its link."""
@@ -93,4 +97,8 @@ class Answers:
         """Give a query's askers what its most preferred upstream had said: no other could say better."""
         for upstream, answer in (query.refusals or ())[:1]:
             upstream.counts["refusals_believed"] += 1
-            self._deliver(self._receiving, query, answer)
+            try:
+                answer, _ = edns.undress(answer, query.end, query.opt > 0)
+            except wire.Malformed:
+                answer = query.error(wire.SERVFAIL, edns.OTHER, "every upstream refused the query")
+            self.clients.deliver(query.clients, answer, query)

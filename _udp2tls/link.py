@@ -58,8 +58,8 @@ class Link:
 
     __slots__ = (
         "address", "answered", "codec", "connected", "doubt", "goodbye", "heard", "idle_before", "inflight",
-        "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent", "slack",
-        "started", "stirred", "takes", "trial", "upstream", "waiting_since",
+        "limited", "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
+        "slack", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "watched",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, address: Endpoint, codec: Codec, now: float, *, trial: bool = False) -> None:
@@ -80,6 +80,8 @@ class Link:
         self.parting = ""
         self.trial = trial  # it must answer a query of ours before it gets a client's
         self.takes = False  # new queries may go here; see settle()
+        self.limited = False  # what it takes at a time depends on more than its codec
+        self.watched = False  # an answer changes how it is seen
         self.doubt = CALM
         self.stirred = False  # since it was doubted something has come, if only what nobody waits for any more
         self.slack = 1.0  # by how much more patient it has become since its last answer to a client
@@ -92,6 +94,8 @@ class Link:
     def settle(self) -> None:
         """Find anew whether new queries may go here; call when anything it depends on has changed."""
         path = self.path
+        self.limited = path.width > 0 or path.capacity > 0
+        self.watched = self.limited or self.doubt != CALM or self.slack > 1
         self.takes = (
             self.opened > 0
             and not (self.goodbye or self.trial or self.doubt == DOUBTED)
@@ -125,10 +129,12 @@ class Link:
             self.goodbye, self.parting = True, why
             self.settle()
 
-    def note_waiting(self, now: float) -> None:
-        """The first query was written to it while nothing else was in flight."""
-        self.idle_before = now - max(self.heard, self.opened)
-        self.waiting_since = now
+    def note_limits(self) -> None:
+        """Queries were written to a server that takes few at a time, or few a connection."""
+        capacity = self.path.capacity
+        if capacity and self.sent >= capacity:
+            self.part(f"the upstream answers {capacity} queries a connection")
+        self.settle()
 
     @property
     def quiet_since(self) -> float:

@@ -61,9 +61,7 @@ class Links:
             self._write(link, queries)
 
     def _write(self, link: Link, queries: list[Query]) -> None:
-        path = link.path
-        limited = path.width or path.capacity
-        room = link.room() if limited else link.codec.room
+        room = link.room() if link.limited else link.codec.room
         if len(queries) > room:
             self._delivery.unsent.extendleft(reversed(queries[room:]))
             self._loop.look_soon()
@@ -71,8 +69,9 @@ class Links:
         loop = self._loop
         now = loop.now
         if not link.inflight:
-            link.note_waiting(now)
-            if link.idle_before >= IDLE and (reason := self._surroundings.changed(link, self._loop.now)):
+            link.waiting_since = now
+            link.idle_before = idle = now - link.heard
+            if idle >= IDLE and (reason := self._surroundings.changed(link, self._loop.now)):
                 self._delivery.unsent.extendleft(reversed(queries))
                 self.start_over(reason)
                 return
@@ -86,10 +85,8 @@ class Links:
         if link.sample is None:
             link.sample, link.sampled_at = queries[0], now
         link.sent += len(batch)
-        if limited:
-            if path.capacity and link.sent >= path.capacity:
-                link.part(f"the upstream answers {path.capacity} queries a connection")
-            link.settle()
+        if link.limited:
+            link.note_limits()
         if now + LEAST_PATIENCE_OF_MANY < loop.wake_at:
             loop.wake_at = now + LEAST_PATIENCE_OF_MANY
 
@@ -146,8 +143,10 @@ class Links:
                 by_peer = isinstance(error, (ConnectionLost, OSError))
                 self._end(link, _reason(error), failed=link.failed, by_peer=by_peer)
                 return
-            if answers:
-                self._hear(link, answers)
+            if answers and (matched := self.answers.take(link, answers)):
+                link.heard = now
+                if link.watched:
+                    self._reconsider(link, only_probe=matched == self.answers.probes)
             if stream.ended:
                 self._end(link, "closed by the upstream", failed=link.failed, by_peer=True)
                 return
@@ -164,15 +163,12 @@ class Links:
         if link.goodbye or codec.closing or self._delivery.unsent:
             self._loop.look_soon()
 
-    def _hear(self, link: Link, answers: list[bytes]) -> None:
-        """Deal with what arrived on a link, and with what it says about the link."""
-        matched = self.answers.take(link, answers)
-        if matched:
-            link.heard = self._loop.now
-            if link.doubt or link.slack > 1:
-                link.calm_down(only_probe=matched == self.answers.probes)
-            elif link.path.limited:
-                link.settle()
+    def _reconsider(self, link: Link, *, only_probe: bool) -> None:
+        """Something was heard on a link that is doubted, or that takes few queries at a time."""
+        if link.doubt or link.slack > 1:
+            link.calm_down(only_probe=only_probe)
+        else:
+            link.settle()
 
     def _send_waiting(self) -> None:
         """Send the queries that no link had taken, in pieces: there may be tens of thousands."""
