@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test check bench clean
+.PHONY: demo run test check bench faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -23,6 +23,10 @@ check: $(VENV)/test
 
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench $(ARGS)
+
+# The fault-injection suite, five and a half minutes; PEERS=1: other forwarders as well, and the table.
+faults: $(VENV)/test
+	$(BIN)/python -m tests.faults $(if $(PEERS),--peers) $(ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

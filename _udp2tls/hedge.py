@@ -83,3 +83,5 @@ class Hedge:
         loser = query.other if link is query.link else None
         if loser is not None and loser.doubt == DOUBTED and not loser.goodbye:
             loser.part("silent, and its queries were answered on another connection")
+            if loser.probe is not None and self._pending.drop(loser.probe):
+                loser.inflight -= 1

@@ -66,6 +66,7 @@ class Link:
         self.upstream = upstream
         self.address = address
         self.path: Path = upstream.path_of(address)
+        self.path.refresh(now)
         self.codec = codec
         self.started = now
         self.connected = 0.0  # 0.0 until TCP is

@@ -151,10 +151,12 @@ class Pending:
         self._by_message[message] = self._by_id[id] = probe
         return probe
 
-    def drop(self, query: Query) -> None:
-        """Wait no longer for a query; whoever asked it gets nothing."""
-        if self.holds(query):
+    def drop(self, query: Query) -> bool:
+        """Wait no longer for a query, whoever asked it gets nothing; False when nobody waited any more."""
+        waits = self.holds(query)
+        if waits:
             self._forget([query])
+        return waits
 
     def _free_id(self) -> bytes:
         if len(self._by_id) >= MAX_IDS:

@@ -1,0 +1,59 @@
+"""The table: scenarios by forwarders."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults import forwarders
+from tests.faults.report import Result
+
+FILE = Path(__file__).with_name("RESULTS.md")
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return a Markdown table: pass or fail for each, and how many of them passed."""
+    names = list(dict.fromkeys(result.forwarder for result in results))
+    rows = list(dict.fromkeys((result.number, result.scenario) for result in results))
+    cells = {(result.scenario, result.forwarder): "pass" if result.passed else "**fail**" for result in results}
+    lines = [_row("", "scenario", *names), _row(*["---"] * (len(names) + 2))]
+    lines += [_row(number, scenario, *(cells.get((scenario, name), "") for name in names)) for number, scenario in rows]
+    counts = []
+    for name in names:
+        own = [result.passed for result in results if result.forwarder == name]
+        counts.append(f"**{sum(own)} of {len(own)}**")
+    lines.append(_row("", "passed", *counts))
+    return "\n".join(lines) + "\n"
+
+
+def failures(results: Sequence[Result]) -> str:
+    """Return a list of what failed, with its figures."""
+    return "".join(
+        f"- {result.forwarder}, {result.scenario}: {result.figures}\n" for result in results if not result.passed
+    )
+
+
+def write(results: Sequence[Result]) -> None:
+    names = dict.fromkeys(result.forwarder for result in results)
+    versions = ", ".join(f"{name} {forwarders.version(name)}" for name in names)
+    today = datetime.datetime.now(datetime.UTC).date()
+    FILE.write_text(
+        f"""# Results
+
+Written by `make faults PEERS=1` on {today}; not to be edited. {versions};
+Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} processors.
+What each scenario does and asks for is in [its docstring](scenarios/).
+
+{table(results)}
+## What failed, and by how much
+
+{failures(results)}""",
+        encoding="utf-8",
+    )
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
