@@ -221,8 +221,8 @@ class Delivery:
         """Return the queries that are on no other link."""
         lost = []
         for query in self._pending.written_to(link):
-            if query.other is not link:
-                query.link = query.other
+            if query.link is link:
+                query.link = None if query.other is link else query.other
             query.other = None
             if query.link is None and not isinstance(query, Probe):
                 lost.append(query)

@@ -177,8 +177,10 @@ class Links:
             link = delivery.best()
             if link is None or len(self._streams[link].backlog) > HIGH_WATER:
                 break
-            batch = delivery.take(min(link.room(), PIECE))
-            if batch:
+            room = link.room()
+            if not room:
+                link.settle()  # another link has taught its address a limit
+            elif batch := delivery.take(min(room, PIECE)):
                 self._write(link, batch)
 
     def _connected(self, link: Link) -> None:
@@ -199,8 +201,10 @@ class Links:
         self._loop.look_soon()
 
     def _ask(self, link: Link) -> None:
-        """Ask a question of our own on a link, to see whether it lives."""
-        probe = None if link.probe else self._pending.add_probe(partial(self._probe_answered, link), self._loop.now)
+        """Ask a question of our own on a link, to see whether it lives; unless it takes one query at a time."""
+        if link.probe is not None or not link.room():
+            return
+        probe = self._pending.add_probe(partial(self._probe_answered, link), self._loop.now)
         if probe is not None:
             link.probe = probe
             link.upstream.counts["probes"] += 1

@@ -36,14 +36,16 @@ class Opinions:
         link.upstream.counts["refused"] += 1
         if len(self._upstreams) == 1 or isinstance(query, Probe) or edns.extended_error(answer, query.end) in POLICY:
             return False
+        if link is not query.link and link is not query.other:
+            return True  # it was taken off this link before
         query.refusals = query.refusals or []
         query.refusals.append((link.upstream, answer))
-        if len(query.refusals) == 1 and self._next(query, links) is None:
+        if len(query.refusals) == 1 and query.other is None and self._next(query, links) is None:
             return False
-        for one in (query.link, query.other):
-            if one is not None:
-                one.inflight -= 1
-        query.link = query.other = None
+        link.inflight -= 1
+        query.link, query.other = query.other if link is query.link else query.link, None
+        if query.link is not None:
+            return True  # its other link may know better
         link.upstream.refusals += 1
         self.waiting.append(query)
         return True

@@ -270,3 +270,96 @@ def test_the_other_strategies_use_all_upstreams_or_the_fastest(strategy: str) ->
         assert abs(counts["192.0.2.1"] - counts["192.0.2.2"]) < 30
     else:
         assert counts["192.0.2.2"] > 10 * counts["192.0.2.1"] > 0
+
+
+class Chaos:
+    """Upstreams that change their minds, clients that keep asking; every query must be accounted for."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        urls = [f"tls://192.0.2.{number}" for number in range(1, 2 + self.chance.randrange(3))]
+        self.world = World(*urls, strategy=self.chance.choice(("ordered", "rotate", "fastest")), timeout=4.0)
+        self.world.on_open = self.open
+        self.mood: dict[str, str] = {}
+        self.asked = 0
+        self.replies: Counter[bytes] = Counter()
+
+    def open(self, address: Endpoint) -> Tcp:
+        mood = self.mood.get(address.host, "well")
+        if mood == "refuse":
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "injected")
+        return Tcp(connected=mood != "hole")
+
+    def upstream(self) -> None:
+        """Let every connection do what its upstream is in the mood for."""
+        for address, sock in self.world.opened:
+            mood = self.mood.get(address.host, "well")
+            if sock.closed or sock.ended or mood == "silent" or not sock.connected:
+                continue
+            frames = sock.frames()
+            if mood == "reset" and frames:
+                sock.error = ConnectionResetError(errno.ECONNRESET, "injected")
+            elif mood == "one" and frames:
+                sock.feed(answer(frames[0]))
+                sock.ended = True
+            elif mood == "shuffle":
+                self.chance.shuffle(frames)
+                sock.feed(*(answer(frame) for frame in frames))
+            elif mood == "refusing":
+                ends = [frame.index(0, 12) + 5 for frame in frames]
+                sock.feed(*(f[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + f[12:end] for f, end in zip(frames, ends)))
+            elif mood == "lossy":
+                sock.feed(*(answer(frame) for frame in frames if self.chance.random() < 0.8))
+            else:
+                sock.feed(*(answer(frame) for frame in frames))
+
+    def step(self) -> None:
+        world, chance = self.world, self.chance
+        if chance.random() < 0.1:
+            host = f"192.0.2.{chance.randrange(1, 4)}"
+            moods = "well", "well", "silent", "refuse", "hole", "reset", "one", "shuffle", "refusing", "lossy"
+            self.mood[host] = chance.choice(moods)
+        if chance.random() < 0.02:
+            world.asleep += 600.0
+        for _ in range(chance.choice((0, 1, 1, 2, 20))):
+            world.ask(query(f"q{self.asked}.example", id=self.asked % 65536))
+            self.asked += 1
+        world.turns(2)
+        self.upstream()
+        world.turns(2)
+        world.later(chance.choice((0.0, 0.01, 0.05, 0.3, 1.5)))
+        self.check()
+        for reply, _ in world.replies():
+            self.replies[reply[:2]] += 1
+
+    def check(self) -> None:
+        forwarder = self.world.forwarder
+        pending, delivery = forwarder.pending, forwarder.delivery
+        waiting = list(pending._by_message.values())
+        for link in delivery.links:
+            assert link.inflight == len(pending.written_to(link)), "the tally of a link"
+        alive = set(map(id, delivery.links))
+        homeless = {id(one) for one in (*delivery.unsent, *(one for _, one in delivery.suspects))}
+        homeless |= {id(one) for one in delivery.opinions.waiting}
+        for one in waiting:
+            assert one.expires > self.world.clock.now - 0.1, "nobody waits longer than the timeout"
+            assert one.link is None or id(one.link) in alive
+            assert one.other is None or id(one.other) in alive
+            assert one.link is not None or id(one) in homeless
+        assert len(self.world.selector.keys) == len(delivery.links) + len(delivery.dialer.attempts) + 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_every_query_is_answered_once_and_the_tallies_agree(seed: int) -> None:
+    chaos = Chaos(seed)
+    for _ in range(250):
+        chaos.step()
+    chaos.mood.clear()
+    for _ in range(60):
+        chaos.upstream()
+        chaos.world.later(0.1)
+    for reply, _ in chaos.world.replies():
+        chaos.replies[reply[:2]] += 1
+    assert len(chaos.world.forwarder.pending) == 0
+    assert len(chaos.replies) == chaos.asked
+    assert set(chaos.replies.values()) == {1}

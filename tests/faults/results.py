@@ -12,6 +12,8 @@ from tests.faults import forwarders
 from tests.faults.report import Result
 
 FILE = Path(__file__).with_name("RESULTS.md")
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- faults: written by make faults PEERS=1 -->\n", "<!-- /faults -->"
 
 
 def table(results: Sequence[Result]) -> str:
@@ -37,6 +39,7 @@ def failures(results: Sequence[Result]) -> str:
 
 
 def write(results: Sequence[Result]) -> None:
+    """Write RESULTS.md, and the table into the README."""
     names = dict.fromkeys(result.forwarder for result in results)
     versions = ", ".join(f"{name} {forwarders.version(name)}" for name in names)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -53,6 +56,9 @@ What each scenario does and asks for is in [its docstring](scenarios/).
 {failures(results)}""",
         encoding="utf-8",
     )
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}{table(results)}{END}{after}", encoding="utf-8")
 
 
 def _row(*cells: str) -> str:
