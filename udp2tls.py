@@ -20,28 +20,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from _udp2tls import __version__, cli, edns, log, lookup, upstream, wire
+from _udp2tls import __version__, cli, log, lookup, system, upstream, wire
 from _udp2tls.clients import Clients
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
-from _udp2tls.links import Links
 from _udp2tls.loop import READ, Loop
-from _udp2tls.pending import Pending, Probe, Query
+from _udp2tls.pending import Pending
+from _udp2tls.service import Service
 from _udp2tls.surroundings import LATE, Surroundings
 from _udp2tls.system import best_selector, bind_both, local_address_towards, open_stream_to
 
 __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
 
-# Expiry looks this late, so that an outage costs a look per 20 ms, not one per query.
-GRAIN = 0.02
 # The loop never sleeps longer, for infinity is no timeout. Nothing depends on waking.
 LONGEST_SLEEP = 3600.0
 
 
 class Forwarder:
-    """Listeners, links, and the one loop that serves both.
+    """One or several services, and the one loop that runs them.
 
     ``clock`` gives monotonic seconds, ``wall`` those of the calendar. ``selector``, ``rng``,
     ``open_stream`` (from an Endpoint to a non-blocking socket on its way there) and ``route``
@@ -50,56 +50,138 @@ class Forwarder:
     """
 
     def __init__(
-        self, config: Config, *, clock: Callable[[], float] = time.monotonic,
+        self, *configs: Config, clock: Callable[[], float] = time.monotonic,
         selector: Any = None, rng: random.Random | None = None,
         open_stream: Callable[[Endpoint], Any] | None = None,
         upstreams: Sequence[upstream.Upstream] | None = None,
         wall: Callable[[], float] = time.time, route: Callable[[Endpoint], str] = local_address_towards,
     ) -> None:  # fmt: skip
-        self.config = config
-        rng = rng or random.SystemRandom()  # IDs must not be guessable
-        self.pending = Pending(config.timeout - 2 * GRAIN, rng)
-        upstreams = upstream.build(config) if upstreams is None else upstreams
-        self.delivery = Delivery(upstreams, self.pending, rng, config.strategy)
         self._clock = clock
+        self._rng = rng or random.SystemRandom()  # IDs must not be guessable
+        self._open_stream = open_stream
+        self._surroundings = Surroundings(wall, route, clock())
         self._loop = Loop(selector or best_selector(), clock())
         self._select = self._loop.selector.select
-        surroundings = Surroundings(wall, route, clock())
-        self._links = Links(self._loop, self.pending, self.delivery, surroundings, open_stream or open_stream_to)
-        self._links.look_up = self._look_up  # type: ignore[method-assign]
-        self.clients = self._links.answers.clients = Clients(self._loop, config, self.pending, self._links.forward)
-        self._dirty = self.clients.dirty
+        self._dirty = self._loop.dirty
+        self._sockets: dict[Endpoint, tuple[Any, Any]] = {}  # UDP and TCP listeners, by configured address
+        self._given: dict[Endpoint, tuple[Any, Any]] = {}  # those of them that systemd has bound
+        self._retiring: list[Service] = []
+        self._wishes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop_reason = self._resume_reason = ""
-        self._wants_report = False
-        self._names: queue.SimpleQueue[tuple[upstream.Upstream, list[str], str]] = queue.SimpleQueue()
         # Wakes the loop for signals and threads. Being registered, it also keeps select
         # from being called with nothing, which Windows does not bear.
         self._waker, self.wake_socket = socket.socketpair()
         for sock in (self._waker, self.wake_socket):
             sock.setblocking(False)
         self._loop.selector.register(self._waker, READ, (Forwarder._on_wake, self))
+        self.services = [self._service(config, upstreams) for config in configs]
 
-    def listen(self) -> list[Endpoint]:
-        """Bind every configured address for UDP and TCP; return the addresses with their real ports."""
-        bound = []
-        for endpoint in self.config.listen:
-            try:
-                udp, tcp = bind_both(endpoint)
-            except BindError as error:
-                if not self.config.listen_optional or not error.no_such_address:
-                    raise
-                log.not_listening(endpoint, "this machine does not have the address")
-                continue
-            self.clients.listen_udp(udp, guarded=not endpoint.loopback)
-            self.clients.listen_tcp(tcp, guarded=not endpoint.loopback)
-            bound.append(Endpoint(endpoint.host, udp.getsockname()[1]))
+    def _service(self, config: Config, upstreams: Sequence[upstream.Upstream] | None = None) -> Service:
+        open_stream = self._open_stream or partial(open_stream_to, local=config.local, options=config.socket_options)
+        return Service(
+            config, self._loop, self._rng, self._surroundings, open_stream, self._look_up, upstreams
+        )  # fmt: skip
+
+    # The first service's, for programs that have just one.
+
+    @property
+    def config(self) -> Config:
+        return self.services[0].config
+
+    @property
+    def pending(self) -> Pending:
+        return self.services[0].pending
+
+    @property
+    def delivery(self) -> Delivery:
+        return self.services[0].delivery
+
+    @property
+    def clients(self) -> Clients:
+        return self.services[0].clients
+
+    def listen(self, *, inherit: bool = False) -> list[Endpoint]:
+        """Bind every configured address for UDP and TCP; return the addresses with their real ports.
+
+        ``inherit``: use the sockets that systemd has bound for us (LISTEN_FDS). They take the
+        place of the default addresses, and stand beside addresses that were asked for.
+        """
+        if inherit:
+            self._given = system.inherited()
+            self._sockets.update(self._given)
+        self._adopt(self.services)
+        sockets = self._bind(self.services)
+        bound = self._attach(self.services, sockets)
+        self._sockets = sockets
         return bound
+
+    def _adopt(self, services: Sequence[Service]) -> None:
+        """Have the first service listen on what systemd has bound and nobody asked for by address."""
+        if self._given:
+            first = services[0].config
+            others = {endpoint for service in services[1:] for endpoint in service.config.listen}
+            kept = () if first.listen_optional else first.listen
+            more = tuple(endpoint for endpoint in self._given if endpoint not in others)
+            services[0].config = replace(first, listen=tuple(dict.fromkeys(kept + more)), listen_optional=False)
+
+    def _bind(self, services: Sequence[Service]) -> dict[Endpoint, tuple[Any, Any]]:
+        """Return a pair of sockets for every address, those that exist already first. Raises BindError."""
+        sockets: dict[Endpoint, tuple[Any, Any]] = {}
+        try:
+            for service in services:
+                for endpoint in service.config.listen:
+                    try:
+                        sockets[endpoint] = self._sockets.get(endpoint) or bind_both(endpoint)
+                    except BindError as error:
+                        if not service.config.listen_optional or not error.no_such_address:
+                            raise
+                        log.not_listening(endpoint, "this machine does not have the address")
+        except BindError:
+            for endpoint, pair in sockets.items():
+                if endpoint not in self._sockets:
+                    _close(pair)
+            raise
+        return sockets
+
+    @staticmethod
+    def _attach(services: Sequence[Service], sockets: dict[Endpoint, tuple[Any, Any]]) -> list[Endpoint]:
+        bound = []
+        for service in services:
+            for endpoint in service.config.listen:
+                if endpoint in sockets:
+                    udp, tcp = sockets[endpoint]
+                    if udp is not None:
+                        service.clients.listen_udp(udp, guarded=not endpoint.loopback)
+                    if tcp is not None:
+                        service.clients.listen_tcp(tcp, guarded=not endpoint.loopback)
+                    bound.append(Endpoint(endpoint.host, (udp or tcp).getsockname()[1]))
+        return bound
+
+    def reload(self, *configs: Config) -> list[Endpoint]:
+        """Run these configurations instead; who waits for an answer still gets it from the old ones.
+
+        Call from the loop's thread. Raises ConfigError and BindError, and then nothing has changed.
+        """
+        services = [self._service(config) for config in configs]
+        self._adopt(services)
+        sockets = self._bind(services)
+        for service in self.services:
+            service.clients.release()
+        for endpoint, pair in self._sockets.items():
+            if endpoint not in sockets:
+                _close(pair)
+        for old, new in zip(self.services, services):
+            new.clients.limit = old.clients.limit
+        self._retiring += self.services
+        self.services, self._sockets = services, sockets
+        self._loop.look_soon()
+        return self._attach(services, sockets)
 
     def run(self) -> None:
         """Serve until ``stop`` is called, then answer what waits and close everything."""
         while not self._stop_reason:
             self.turn()
-        log.stopping(self._stop_reason, len(self.pending))
+        log.stopping(self._stop_reason, sum(len(service.pending) for service in (*self.services, *self._retiring)))
         self.close()
         log.counters(self.statistics())
         log.stopped()
@@ -109,14 +191,14 @@ class Forwarder:
         self._stop_reason = self._stop_reason or reason
         self._wake()
 
-    def report(self) -> None:
-        """Log the counters at the end of this turn or in the next; callable from a signal handler."""
-        self._wants_report = True
-        self._wake()
-
     def resume(self, reason: str) -> None:
         """The process had been stopped: trust no connection. Callable from a signal handler."""
         self._resume_reason = reason
+        self._wake()
+
+    def do(self, wish: Callable[[], None]) -> None:
+        """Call ``wish`` in the loop, soon; callable from a signal handler and from other threads."""
+        self._wishes.put(wish)
         self._wake()
 
     def turn(self, limit: float = LONGEST_SLEEP) -> None:
@@ -132,58 +214,35 @@ class Forwarder:
         if now >= loop.wake_at:
             self._tick()
         if self._dirty:
-            self.clients.flush()
+            self._flush()
 
     def _tick(self) -> None:
         """Do what time, or a change of connections, makes due, and find the next deadline."""
-        if self._resume_reason or 0.0 < self._loop.wake_at < self._loop.now - LATE:
-            self._links.start_over(self._resume_reason or "this process, or the whole machine, was asleep")
+        loop = self._loop
+        services = (*self.services, *self._retiring)
+        if self._resume_reason or 0.0 < loop.wake_at < loop.now - LATE:
+            for service in services:
+                service.links.start_over(self._resume_reason or "this process, or the whole machine, was asleep")
             self._resume_reason = ""
-        if self._wants_report:
-            self._wants_report = False
-            log.counters(self.statistics())
-        self._expire()
-        self._links.tick()
-        self._loop.wake_at = self._loop.now + LONGEST_SLEEP
-        self._links.plan()
-        self.clients.tick()
-        self._loop.wake_by(self.pending.deadline + GRAIN)
+        for service in services:
+            service.tick()
+        loop.wake_at = loop.now + LONGEST_SLEEP
+        for service in services:
+            service.plan()
+        if self._retiring:
+            self._retire()
 
-    def _expire(self) -> None:
-        gone = self.pending.oldest(self._loop.now)
-        if gone:
-            self._give_up(gone)
+    def _retire(self) -> None:
+        for service in [one for one in self._retiring if not one.needed]:
+            self._retiring.remove(service)
+            service.close("a new configuration has taken over")
 
-    def _give_up(self, queries: list[Query], reason: str = "") -> None:
-        """Answer SERVFAIL, saying why; or what an upstream had said, if none could say better."""
-        why = reason
-        unanswered = 0
-        for query in queries:
-            code = edns.OTHER
-            if query.expires > self._loop.now and not reason:
-                why = "too many queries are waiting"
-            elif query.link is None and not reason:
-                code, why = edns.NETWORK_ERROR, self.delivery.reason
-            elif query.link is not None and not reason:
-                code, why = edns.NO_REACHABLE_AUTHORITY, f"no answer from {query.link.upstream}"
-            for link in (query.link, query.other):
-                if link is not None:
-                    link.inflight -= 1
-            if query.refusals:
-                self._links.answers.hand_refusal(query)
-                continue
-            self.clients.deliver(query.clients, query.error(wire.SERVFAIL, code, why), query)
-            if not isinstance(query, Probe):
-                unanswered += 1
-                self._count_servfail(query, code)
-        self._loop.counts["servfail"] += unanswered
-        if unanswered and self._loop.news("servfail", why):
-            log.unanswered(unanswered, why)
-
-    def _count_servfail(self, query: Query, code: int) -> None:
-        name = {edns.NETWORK_ERROR: "servfail_unreachable", edns.NO_REACHABLE_AUTHORITY: "servfail_no_answer"}
-        blamed = query.link.upstream if query.link is not None else self.delivery.upstreams[0]
-        blamed.counts[name.get(code, "servfail_other")] += 1
+    def _flush(self) -> None:
+        """Write the answers that this turn left with TCP clients."""
+        dirty = dict.fromkeys(self._dirty)
+        self._dirty.clear()
+        for client in dirty:
+            client.flush_answers(client)
 
     def _wake(self) -> None:
         try:
@@ -196,31 +255,23 @@ class Forwarder:
             self._waker.recv(4096)
         except BlockingIOError:
             pass
-        while not self._names.empty():
-            one, hosts, reason = self._names.get()
-            self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
-            if hosts:
-                log.name_found(one)
-            elif self._loop.news(one, reason):
-                log.name_not_found(one, reason)
+        while not self._wishes.empty():
+            self._wishes.get()()
         self._loop.look_soon()
 
-    def _look_up(self, upstreams: list[upstream.Upstream]) -> None:
-        """Find upstreams' addresses without stopping the loop for it."""
+    def _look_up(self, service: Service, one: upstream.Upstream) -> None:
+        """Find an upstream's addresses without stopping the loop for it."""
 
-        def work(one: upstream.Upstream) -> None:
-            hosts, reason = find_addresses(self.config, one.spec.host)
-            self._names.put((one, hosts, reason))
-            self._wake()
+        def work() -> None:
+            hosts, reason = find_addresses(service.config, one.spec.host)
+            self.do(partial(service.name_found, one, hosts, reason))
 
-        for one in upstreams:
-            threading.Thread(target=work, args=(one,), name=f"look up {one}", daemon=True).start()
+        threading.Thread(target=work, name=f"look up {one}", daemon=True).start()
 
     def close(self) -> None:
         """Answer what waits with SERVFAIL, say goodbye to every peer, close every socket."""
-        self._give_up(self.pending.clear(), "the forwarder is stopping")
-        self.clients.close()
-        self._links.close()
+        for service in (*self.services, *self._retiring):
+            service.close()
         selector = self._loop.selector
         for key in list(selector.get_map().values()):
             selector.unregister(key.fileobj)
@@ -230,10 +281,14 @@ class Forwarder:
 
     def statistics(self) -> dict[str, Any]:
         """Return the counters as a plain dict; under "upstreams" each upstream's own, by its URL."""
-        table = self.pending
+        tables = [service.pending for service in self.services]
         return self._loop.counts | {
-            "coalesced": table.coalesced, "unknown_answers": table.unknown, "mismatched_answers": table.mismatched,
-            "upstreams": {str(one): dict(one.counts) for one in self.delivery.upstreams},
+            "coalesced": sum(table.coalesced for table in tables),
+            "unknown_answers": sum(table.unknown for table in tables),
+            "mismatched_answers": sum(table.mismatched for table in tables),
+            "upstreams": {
+                str(one): dict(one.counts) for service in self.services for one in service.delivery.upstreams
+            },
         }  # fmt: skip
 
     def ask(self, message: bytes) -> bytes:
@@ -254,17 +309,13 @@ class Forwarder:
         self._loop.look_soon()  # nobody ran the loop since the last time: that is no lateness
         query = self.pending.add(message, (deliver, None), self._loop.now)
         if query is not None:
-            self._links.forward([query])
+            self.services[0].links.forward([query])
         while not answers:
             self.turn()
         return answers[0]
 
-    @staticmethod
-    def open_demo_listener() -> tuple[socket.socket, int]:
-        """Bind a loopback TCP port for the demo's resolver."""
-        sock = socket.create_server(("127.0.0.1", 0))
-        sock.setblocking(False)
-        return sock, sock.getsockname()[1]
+    open_demo_listener = staticmethod(system.open_demo_listener)
+    notify = staticmethod(system.notify)
 
     @staticmethod
     def doctor(config: Config) -> int:
@@ -276,7 +327,13 @@ class Forwarder:
     @staticmethod
     def start_demo_client(server: Endpoint) -> None:
         """Ask the forwarder one query over UDP and one over TCP from another thread, and print the answers."""
-        threading.Thread(target=demo_client, args=(server,), daemon=True).start()
+        threading.Thread(target=system.ask_both, args=(server,), daemon=True).start()
+
+
+def _close(pair: tuple[Any, Any]) -> None:
+    for sock in pair:
+        if sock is not None:
+            sock.close()
 
 
 def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
@@ -298,23 +355,6 @@ def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
     except (OSError, UnicodeError) as error:
         return [], f"the system's resolver says: {getattr(error, 'strerror', None) or error}"
     return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
-
-
-def demo_client(server: Endpoint) -> None:
-    """Ask one query over UDP and one over TCP, print both answers, and say what to try."""
-    question = b"\x03www\x07example\0\0\1\0\1"
-    for said, kind, id in ("UDP", socket.SOCK_DGRAM, b"\x12\x34"), ("TCP", socket.SOCK_STREAM, b"\x43\x21"):
-        query = id + b"\1\0\0\1\0\0\0\0\0\0" + question
-        with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, kind) as sock:
-            sock.settimeout(10)
-            sock.connect(tuple(server))
-            if kind == socket.SOCK_STREAM:
-                query = len(query).to_bytes(2, "big") + query
-            sock.sendall(query)
-            answer = sock.recv(65535)
-        print(f"{said}: www.example has address {socket.inet_ntoa(answer[-4:])}", flush=True)
-    print(f"Now try: dig @{server.host} -p {server.port} www.example, with +tcp, or large.example TXT.", flush=True)
-    print("It keeps running; Ctrl-C ends it.", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,9 +21,12 @@ The rooms, from the wire upwards:
     clients    queries in over UDP and TCP, answers out
     answers    what comes back on a link goes to who asked
     links      batches of queries out to the upstreams, and their connections
+    service    one configuration at work: all of the above together
     lookup     an upstream's address through encrypted resolvers
     config     what the user asked for, checked
     toml       a TOML file becomes command-line options
+    process    log file, pid file, another user, a jail
+    daemon     running until told to stop: signals, readiness, reading anew
     cli        command line, file and environment become one Config
     log        one function per event
     doctor     what --doctor prints: each upstream, the clock, the listening addresses

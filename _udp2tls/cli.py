@@ -8,24 +8,19 @@ Nothing is bound or opened before the whole configuration has been read and chec
 from __future__ import annotations
 
 import argparse
-import gc
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, log, toml, upstream
-from _udp2tls.clients import TCP_CLIENTS
+from _udp2tls import __version__, config, daemon, log, toml, upstream
 from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
+from _udp2tls.process import ProcessError
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
 DEFAULT_UPSTREAM = "tls://1.1.1.1#one.one.one.one"
 DEMO_PORT = 5300
-
-# Open files that are not TCP clients: listeners, upstreams, log, certificates.
-SPARE_FILES = 96
 
 EXAMPLES = """\
 examples:
@@ -218,68 +213,15 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         if options.resolve is not None:
             return _resolve(options.resolve, settings, forwarder_type)
         log.setup(settings.log_level)
-        return _serve(forwarder_type(settings))
+        return daemon.serve(
+            forwarder_type(settings), reread=lambda: [read(options, os.environ)], notify=forwarder_type.notify
+        )
     except ConfigError as error:
         print(f"udp2tls: {error}", file=sys.stderr)
         return 2
-    except BindError as error:
+    except (BindError, ProcessError) as error:
         print(f"udp2tls: {error}", file=sys.stderr)
         return 1
-
-
-def _limit_of_clients() -> int:
-    """Ask the system for more open files, and return how many TCP clients fit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return TCP_CLIENTS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = TCP_CLIENTS + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(TCP_CLIENTS, soft - SPARE_FILES)) if soft != resource.RLIM_INFINITY else TCP_CLIENTS
-
-
-def _serve(forwarder: Any, ready: Callable[[Endpoint], None] | None = None) -> int:
-    forwarder.clients.limit = _limit_of_clients()
-    bound = forwarder.listen()
-    for endpoint in bound:
-        log.listening(endpoint)
-    for rank, one in enumerate(forwarder.delivery.upstreams, 1):
-        log.forwarding(one, rank)
-    for note in forwarder.config.notes:
-        log.note(note)
-
-    def stop(number: int, frame: object) -> None:
-        forwarder.stop(signal.Signals(number).name)
-
-    def resume(number: int, frame: object) -> None:
-        forwarder.resume("this process was stopped for a while")
-
-    def report(number: int, frame: object) -> None:
-        forwarder.report()
-
-    # Without the wake-up socket select would sleep on: always on Windows, and anywhere
-    # when the signal comes between the look at the flag and the call.
-    signal.set_wakeup_fd(forwarder.wake_socket.fileno(), warn_on_full_buffer=False)
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
-    for name, handler in ("SIGCONT", resume), ("SIGUSR2", report):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
-    # What is alive now stays alive; the loop itself makes no reference cycles.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-    if ready:
-        ready(bound[0])
-    try:
-        forwarder.run()
-    finally:
-        signal.set_wakeup_fd(-1)
-    return 0
 
 
 def _resolve(text: str, settings: Config, forwarder_type: Any) -> int:
@@ -320,4 +262,4 @@ def _demo(options: argparse.Namespace, forwarder_type: Any) -> int:
         log.setup(settings.log_level)
         forwarder = forwarder_type(settings)
         forwarder.clients.listen_tcp(resolver, False, demo.codec_factory(made), demo.answer)
-        return _serve(forwarder, forwarder_type.start_demo_client)
+        return daemon.serve(forwarder, ready=forwarder_type.start_demo_client)

@@ -67,9 +67,9 @@ class Clients:
         self._pending = pending
         self._forward = forward
         self._datagrams: list[tuple[Any, Handler]] = []
+        self._listeners: list[Any] = []
         self._resting = False
         self._streams: OrderedDict[TcpClient, None] = OrderedDict()  # quiet for longest first
-        self.dirty: list[TcpClient] = []  # those with answers to write; ``flush`` does
         self._allowed: dict[str, bool] = {}
 
     def __len__(self) -> int:
@@ -86,6 +86,15 @@ class Clients:
     ) -> None:
         """Serve a listening TCP socket; ``answer`` answers in place of an upstream (the demo's resolver)."""
         self._loop.selector.register(sock, READ, (self._on_accept, (sock, guarded, codec, answer)))
+        self._listeners.append(sock)
+
+    def release(self) -> None:
+        """Stop listening; the sockets stay open, for whoever listens on them from now on."""
+        self.rest(False)
+        for sock in [*(sock for sock, _ in self._datagrams), *self._listeners]:
+            self._loop.selector.unregister(sock)
+        self._datagrams.clear()
+        self._listeners.clear()
 
     def rest(self, resting: bool) -> None:
         """Stop, or begin again, to read datagrams: the kernel drops what no longer fits."""
@@ -168,7 +177,7 @@ class Clients:
             if len(self._streams) >= self.limit:
                 self._close_quietest()
             sock.setblocking(False)
-            client = TcpClient(sock, codec(), answer, self.dirty, self._loop.now)
+            client = TcpClient(sock, codec(), answer, self._loop.dirty, self._flush_answers, self._loop.now)
             client.handler = (self._on_client, client)
             self._streams[client] = None
             self._loop.counts["tcp_clients"] += 1
@@ -230,13 +239,10 @@ class Clients:
             for _, address in clients:
                 log.answer(answer, query.end, address)
 
-    def flush(self) -> None:
-        """Write the answers that this turn's deliveries left with TCP clients."""
-        dirty = dict.fromkeys(self.dirty)
-        self.dirty.clear()
-        for client in dirty:
-            if client in self._streams:
-                self._flush(client)
+    def _flush_answers(self, client: TcpClient) -> None:
+        """Write the answers that this turn's deliveries left with a TCP client."""
+        if client in self._streams:
+            self._flush(client)
 
     def _flush(self, client: TcpClient) -> None:
         had = len(client.backlog)

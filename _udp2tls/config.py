@@ -14,8 +14,9 @@ import errno
 import ipaddress
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DNS_PORT, DOT_PORT = 53, 853
 
@@ -146,9 +147,15 @@ class Config:
     allow: tuple[IPNetwork, ...] = ()
     timeout: float = 4.0
     strategy: str = "ordered"
+    local: str = ""  # address of this machine to connect from
+    socket_options: tuple[tuple[int, int, int], ...] = ()  # (level, option, value) of connections to upstreams
     log_level: str = "info"
     log_queries: bool = False
+    name: str = ""  # of the service, where there are several
+    # Makes the TLS session of an upstream, where more than the above has to be said of it.
+    sessions: Callable[[UpstreamSpec], Any] | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def allows(self, host: str) -> bool:
         """True when a client at this address may ask."""
@@ -157,7 +164,9 @@ class Config:
 
     def for_bootstrap(self) -> Config:
         """Return a configuration that asks the bootstrap resolvers, and listens nowhere."""
-        return replace(self, upstreams=self.bootstrap, bootstrap=(), listen=(), pins=frozenset())
+        return replace(
+            self, upstreams=self.bootstrap, bootstrap=(), listen=(), pins=frozenset(), sessions=None
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not self.upstreams:

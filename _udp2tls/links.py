@@ -36,11 +36,15 @@ NETWORK_GONE = frozenset((errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH,
 
 
 class Links:
-    """See the file's docstring. ``open_stream`` begins a connection and may raise OSError."""
+    """See the file's docstring.
+
+    ``open_stream`` begins a connection and may raise OSError; ``look_up`` begins to find an
+    upstream's addresses.
+    """
 
     def __init__(
         self, loop: Loop, pending: Pending, delivery: Delivery, surroundings: Surroundings,
-        open_stream: Callable[[Endpoint], Any],
+        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Upstream], None],
     ) -> None:  # fmt: skip
         self.answers = Answers(loop, pending, delivery)
         self._loop = loop
@@ -48,6 +52,7 @@ class Links:
         self._delivery = delivery
         self._surroundings = surroundings
         self._open_stream = open_stream
+        self._look_up = look_up
         self._streams: dict[Link, Stream] = {}
 
     def forward(self, queries: list[Query]) -> None:
@@ -297,7 +302,8 @@ class Links:
             self._ask_elsewhere()
         for upstream, address, trial in calls:
             self.connect(upstream, address, trial=trial)
-        self.look_up(look_up)
+        for upstream in look_up:
+            self._look_up(upstream)
         for link in self._streams:
             self._loop.wake_by(link.deadline)
         self._loop.wake_by(min(delivery.deadline, delivery.hedge.deadline))
@@ -314,12 +320,11 @@ class Links:
             self._pending.drop(query)
             self.answers.hand_refusal(query)
 
-    def look_up(self, upstreams: list[Upstream]) -> None:
-        """Replaced by whoever can find addresses."""
-
-    def close(self) -> None:
+    def close(self, reason: str) -> None:
         """Say goodbye to every upstream."""
         for link in list(self._streams):
+            if link.opened:
+                log.connection_ended(link, reason, self._loop.now, 0, by_peer=False)
             self._drop(link)
 
 

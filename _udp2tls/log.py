@@ -20,13 +20,40 @@ _log = logging.getLogger("udp2tls")
 LEVELS = ("debug", "info", "warning", "error")
 
 
-def setup(level: str) -> None:
-    """Write to standard error, one line an event."""
-    handler = logging.StreamHandler(sys.stderr)
+def setup(level: str, path: str = "", *, overwrite: bool = False) -> None:
+    """Write to standard error or to the end of a file, one line an event; raises OSError."""
+    handler: logging.Handler
+    if path:
+        handler = logging.FileHandler(path, "w" if overwrite else "a", encoding="utf-8")
+    else:
+        handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    for old in _log.handlers:
+        old.close()
     _log.handlers[:] = [handler]
     _log.propagate = False
     _log.setLevel(level.upper())
+
+
+def reopen() -> None:
+    """Open the log file anew: whoever rotates logs has moved the old one away."""
+    for handler in _log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()  # it opens its file again when it has something to write
+            handler.mode = "a"
+    _log.info("the log file is open anew")
+
+
+def warn(text: str) -> None:
+    _log.warning("%s", text)
+
+
+def reloaded() -> None:
+    _log.info("the configuration was read anew")
+
+
+def not_reloaded(reason: str) -> None:
+    _log.error("the configuration as it is now cannot be used, the old one goes on: %s", reason)
 
 
 def note(text: str) -> None:
@@ -41,10 +68,11 @@ def not_listening(endpoint: object, reason: str) -> None:
     _log.warning("not listening on %s: %s", endpoint, reason)
 
 
-def forwarding(upstream: Upstream, rank: int) -> None:
+def forwarding(upstream: Upstream, rank: int, service: str = "") -> None:
     spec = upstream.spec
     pins = f", {len(upstream.session.pins)} pin(s)" if upstream.session.pins else ""
-    _log.info("upstream %d: %s, certificate must be for %s%s", rank, spec, spec.name, pins)
+    whom = upstream.session.requirement or f"certificate must be for {spec.name}"
+    _log.info("%supstream %d: %s, %s%s", f"[{service}] " if service else "", rank, spec, whom, pins)
 
 
 def connecting(link: Link) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from _udp2tls.stream import Stream
+from _udp2tls.stream import Stream, TcpClient
 
 # selectors.EVENT_READ and EVENT_WRITE; a test compares them.
 READ, WRITE = 1, 2
@@ -32,6 +32,7 @@ class Loop:
         self.now = now
         self.wake_at = 0.0
         self.turns = 0
+        self.dirty: list[TcpClient] = []  # those with answers to write, at the end of the turn
         self.counts = dict.fromkeys(COUNTERS, 0)
         self._said: dict[object, tuple[str, float]] = {}
 

@@ -85,14 +85,20 @@ class Stream:
 
 
 class TcpClient(Stream):
-    """A client's TCP connection. ``dirty`` is where it is noted when it has answers to write."""
+    """A client's TCP connection.
 
-    __slots__ = ("answer", "dirty", "heard", "waiting")
+    ``dirty`` is where it is noted when it has answers to write, ``flush_answers`` is then
+    called with it.
+    """
+
+    __slots__ = ("answer", "dirty", "flush_answers", "heard", "waiting")
 
     def __init__(
-        self, sock: Any, codec: Codec, answer: Callable[[bytes], bytes] | None, dirty: list[TcpClient], now: float
-    ) -> None:
+        self, sock: Any, codec: Codec, answer: Callable[[bytes], bytes] | None, dirty: list[TcpClient],
+        flush_answers: Callable[[TcpClient], None], now: float,
+    ) -> None:  # fmt: skip
         super().__init__(sock, codec)
+        self.flush_answers = flush_answers
         self.answer = answer  # answers its queries itself, instead of the upstream (the demo)
         self.dirty = dirty
         self.heard = now  # its last whole query, or the last byte of an answer it took

@@ -1,18 +1,19 @@
 """The operating system's side: sockets bound and opened, and what waits for them.
 
 The one room that makes sockets. It decides nothing about them: whoever asked for one
-reads, writes and closes it. It never reads a clock, and but for ``open_blocking`` it never
-blocks.
+reads, writes and closes it. It never reads a clock, and but for what serves ``--doctor``
+and ``--demo`` it never blocks.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import select
 import selectors
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from _udp2tls.config import BindError, Endpoint
@@ -82,12 +83,21 @@ def best_selector() -> selectors.BaseSelector:
     return Epoll() if hasattr(select, "epoll") else selectors.DefaultSelector()
 
 
-def open_stream_to(address: Endpoint) -> socket.socket:
-    """Return a non-blocking socket that is connecting to ``address``; raises OSError."""
+def open_stream_to(
+    address: Endpoint, local: str = "", options: Sequence[tuple[int, int, int]] = ()
+) -> socket.socket:
+    """Return a non-blocking socket that is connecting to ``address``; raises OSError.
+
+    ``local`` is an address of this machine to connect from; ``options`` are (level, option, value).
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in options:
+            sock.setsockopt(*option)
+        if local:
+            sock.bind((local, 0))
         code = sock.connect_ex(address)
         # 10035 (WSAEWOULDBLOCK) is how Windows says EINPROGRESS.
         if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, 10035):
@@ -96,6 +106,34 @@ def open_stream_to(address: Endpoint) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, as systemd's sd_notify does: READY=1, STOPPING=1. Without one, nothing happens."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path and hasattr(socket, "AF_UNIX"):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+        except OSError:
+            pass  # whoever wanted to know is gone
+
+
+def inherited() -> dict[Endpoint, tuple[socket.socket | None, socket.socket | None]]:
+    """Return the sockets that systemd has bound for us (LISTEN_FDS): by address, UDP and TCP."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    found: dict[Endpoint, dict[int, socket.socket]] = {}
+    for number in range(3, 3 + int(os.environ.get("LISTEN_FDS") or 0)):
+        os.set_inheritable(number, False)
+        sock = socket.socket(fileno=number)
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            sock.setblocking(False)
+            host, port = sock.getsockname()[:2]
+            found.setdefault(Endpoint(host, port), {})[sock.type] = sock
+        else:
+            sock.close()
+    return {at: (kinds.get(socket.SOCK_DGRAM), kinds.get(socket.SOCK_STREAM)) for at, kinds in found.items()}
 
 
 def local_address_towards(address: Endpoint) -> str:
@@ -116,8 +154,41 @@ def open_blocking(address: Endpoint, timeout: float) -> socket.socket:
     return sock
 
 
+def open_demo_listener() -> tuple[socket.socket, int]:
+    """Bind a loopback TCP port for the demo's resolver."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock, sock.getsockname()[1]
+
+
+def ask_both(server: Endpoint) -> None:
+    """Ask one query over UDP and one over TCP, print both answers, and say what to try. Blocks; for the demo."""
+    question = b"\x03www\x07example\0\0\1\0\1"
+    for said, kind, id in ("UDP", socket.SOCK_DGRAM, b"\x12\x34"), ("TCP", socket.SOCK_STREAM, b"\x43\x21"):
+        query = id + b"\1\0\0\1\0\0\0\0\0\0" + question
+        with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, kind) as sock:
+            sock.settimeout(10)
+            sock.connect(tuple(server))
+            if kind == socket.SOCK_STREAM:
+                query = len(query).to_bytes(2, "big") + query
+            sock.sendall(query)
+            answer = sock.recv(65535)
+        print(f"{said}: www.example has address {socket.inet_ntoa(answer[-4:])}", flush=True)
+    print(f"Now try: dig @{server.host} -p {server.port} www.example, with +tcp, or large.example TXT.", flush=True)
+    print("It keeps running; Ctrl-C ends it.", flush=True)
+
+
 def bind_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
     """Bind one address for UDP and, on the same port, for TCP. Raises BindError."""
+    for _ in range(10 if endpoint.port == 0 else 1):
+        try:
+            return _bind_once(endpoint)
+        except BindError as error:
+            taken = error  # perhaps only of the port that UDP was given, by a TCP socket
+    raise taken
+
+
+def _bind_once(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     udp = tcp = None
     kind = "UDP"

@@ -43,6 +43,7 @@ class Session:
     name: str
     pins: frozenset[bytes] = frozenset()
     ticket: ssl.SSLSession | None = None
+    requirement: str = ""  # what is asked of the peer, in words, where that is more or less than its name
 
 
 class Tls:

@@ -88,5 +88,7 @@ def _require(package: str, option: str) -> None:
 
 
 def _build(config: Config, specs: tuple[UpstreamSpec, ...], pins: frozenset[bytes]) -> list[Upstream]:
+    if config.sessions:
+        return [Upstream(spec, config.sessions(spec)) for spec in specs]
     context = tls.client_context(config.ca_file, config.client_cert, config.client_key)
     return [Upstream(spec, tls.Session(context, spec.name, pins)) for spec in specs]

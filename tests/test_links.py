@@ -110,7 +110,7 @@ def test_the_last_words_of_a_peer_that_takes_no_more_are_read() -> None:
     world.turns()
     first = world.link
     asked = first.frames()[0]
-    stream = next(iter(world.forwarder._links._streams.values()))
+    stream = next(iter(world.forwarder.services[0].links._streams.values()))
 
     class Deaf(Tcp):
         def send(self, data: bytes) -> int:
@@ -325,7 +325,7 @@ def test_a_flood_of_waiting_queries_is_sent_in_pieces_as_the_upstream_takes_them
     world.link.window = 100_000
     world.link.connected = True
     world.turns(20)
-    stream = next(iter(world.forwarder._links._streams.values()))
+    stream = next(iter(world.forwarder.services[0].links._streams.values()))
     assert len(stream.backlog) < HIGH_WATER + 2 * PIECE * 128
     assert len(world.forwarder.delivery.unsent) > 5000
     world.link.window = 1 << 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,30 @@ def test_setup_writes_one_line_an_event_to_standard_error(capsys: pytest.Capture
     assert said.out == ""
     assert said.err.endswith(" WARNING 3 queries got SERVFAIL: no answer\n")
     assert said.err.count("\n") == 1
+
+
+def test_a_log_file_is_appended_to_and_opened_anew_when_it_was_moved_away(tmp_path: Path) -> None:
+    file = tmp_path / "udp2tls.log"
+    file.write_text("before\n")
+    logger = logging.getLogger("udp2tls")
+    kept = logger.handlers[:], logger.propagate, logger.level
+    try:
+        log.setup("info", str(file))
+        log.note("one")
+        file.rename(tmp_path / "old.log")
+        log.note("two")
+        log.reopen()
+        log.note("three")
+        assert "three" in file.read_text()
+        assert "two" in (tmp_path / "old.log").read_text()
+        assert (tmp_path / "old.log").read_text().startswith("before\n")
+        log.setup("info", str(file), overwrite=True)
+        log.note("four")
+        assert "three" not in file.read_text()
+        log.reopen()
+        log.note("five")
+        assert "four" in file.read_text(), "what was overwritten once is appended to from then on"
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers[:], logger.propagate, logger.level = kept[0], kept[1], kept[2]

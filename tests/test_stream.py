@@ -74,7 +74,7 @@ def test_farewell_closes_whatever_the_socket_says() -> None:
 def test_a_delivery_to_a_tcp_client_is_framed_and_noted() -> None:
     dirty: list[TcpClient] = []
     sock = Tcp()
-    client = TcpClient(sock, Framing(), None, dirty, 0.0)
+    client = TcpClient(sock, Framing(), None, dirty, TcpClient.flush, 0.0)  # type: ignore[arg-type]
     client.waiting = 1
     client.deliver(b"answer")
     assert dirty == [client]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import selectors
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,28 @@ def test_a_waiting_connection_has_its_limit() -> None:
         address = Endpoint(*server.getsockname())
     with pytest.raises(ConnectionRefusedError):
         system.open_blocking(address, 5.0)
+
+
+def test_the_service_manager_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    system.notify("READY=1")
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        system.notify("READY=1")
+        assert manager.recv(100) == b"READY=1"
+    monkeypatch.setenv("NOTIFY_SOCKET", "@nobody-listens-there")
+    system.notify("STOPPING=1")
+
+
+def test_sockets_of_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    assert system.inherited() == {}
+
+
+def test_the_way_to_an_address_starts_at_one_of_ours() -> None:
+    assert system.local_address_towards(Endpoint("127.0.0.1", 853)) == "127.0.0.1"
+    assert system.local_address_towards(Endpoint("not an address", 853)) == ""

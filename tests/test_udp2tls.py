@@ -226,3 +226,50 @@ def test_names_are_looked_up_through_bootstrap_resolvers_over_tls(tmp_path: Path
         server.stop("the test is over")
         runner.join(5)
     assert (hosts, reason) == (["192.0.2.1", "2001:db8::1"], "")
+
+
+def ask_over_udp(endpoint: Endpoint, message: bytes) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.sendto(message, tuple(endpoint))
+        return sock.recv(65535)
+
+
+def test_reloading_keeps_the_sockets_of_the_addresses_that_stay_and_closes_the_others() -> None:
+    stays, goes = Endpoint("127.0.0.1", 0), Endpoint("127.0.0.2", 0)
+    forwarder = udp2tls.Forwarder(config(stays, goes))
+    first, second = forwarder.listen()
+    (again,) = forwarder.reload(config(stays, timeout=1.0))
+    assert again == first
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(tuple(second))  # it is free again
+    runner = threading.Thread(target=forwarder.run)
+    runner.start()
+    try:
+        assert ask_over_udp(first, query()[:2] + b"\x28" + query()[3:])[3] & 15 == 4, "somebody answers: NOTIMP"
+    finally:
+        forwarder.stop("the test is over")
+        runner.join(5)
+    assert not runner.is_alive()
+
+
+def test_a_configuration_that_cannot_be_had_changes_nothing() -> None:
+    here = Endpoint("127.0.0.1", 0)
+    forwarder = udp2tls.Forwarder(config(here))
+    (bound,) = forwarder.listen()
+    before = list(forwarder.services)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        taken = Endpoint("127.0.0.1", holder.getsockname()[1])
+        with pytest.raises(BindError):
+            forwarder.reload(config(here, Endpoint("127.0.0.3", 0), taken))
+    with pytest.raises(udp2tls.ConfigError):
+        forwarder.reload(config(here, ca_file="/no/such/file"))
+    assert forwarder.services == before
+    runner = threading.Thread(target=forwarder.run)
+    runner.start()
+    try:
+        assert ask_over_udp(bound, query()[:2] + b"\x28" + query()[3:])[3] & 15 == 4
+    finally:
+        forwarder.stop("the test is over")
+        runner.join(5)

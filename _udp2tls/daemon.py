@@ -1,0 +1,124 @@
+"""Running until told to stop: signals, readiness, the pid file, reading the configuration anew.
+
+Owns the order of things at the start: bind, write the pid file, give up rights, say that
+all is ready, serve. Signals only leave word with the loop; what they ask is done there.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from _udp2tls import log, process
+from _udp2tls.clients import TCP_CLIENTS
+from _udp2tls.config import BindError, Config, ConfigError, Endpoint
+from _udp2tls.process import Process
+
+NOTHING = Process()
+
+# Open files that are not TCP clients: listeners, upstreams, log, certificates.
+SPARE_FILES = 96
+
+
+def serve(
+    forwarder: Any, about: Process = NOTHING, *, reread: Callable[[], Sequence[Config]] | None = None,
+    ready: Callable[[Endpoint], None] | None = None, notify: Callable[[str], None] = lambda state: None,
+) -> int:  # fmt: skip
+    """Run a Forwarder; return the exit status.
+
+    ``reread`` gives the configuration as it is now, for SIGHUP. ``ready`` is called with the
+    first address when all listen, ``notify`` tells a service manager (sd_notify's words).
+    Raises BindError, ConfigError and process.ProcessError before anything was served.
+    """
+    limit = _limit_of_clients()
+    for service in forwarder.services:
+        service.clients.limit = limit
+    bound = forwarder.listen(inherit=True)
+    _say(forwarder, bound)
+    process.write_pid(about)
+    process.give_up_rights(about)
+    _handle_signals(forwarder, reread, notify)
+    # What is alive now stays alive; the loop itself makes no reference cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    if ready:
+        ready(bound[0])
+    notify("READY=1")
+    try:
+        forwarder.run()
+    finally:
+        signal.set_wakeup_fd(-1)
+        process.remove_pid(about)
+    return 0
+
+
+def _say(forwarder: Any, bound: Sequence[Endpoint]) -> None:
+    for endpoint in bound:
+        log.listening(endpoint)
+    for service in forwarder.services:
+        for rank, one in enumerate(service.delivery.upstreams, 1):
+            log.forwarding(one, rank, service.config.name)
+        for note in service.config.notes:
+            log.note(note)
+        for warning in service.config.warnings:
+            log.warn(warning)
+
+
+def _handle_signals(
+    forwarder: Any, reread: Callable[[], Sequence[Config]] | None, notify: Callable[[str], None]
+) -> None:
+    def stop(number: int, frame: object) -> None:
+        notify("STOPPING=1")
+        forwarder.stop(signal.Signals(number).name)
+
+    def resume(number: int, frame: object) -> None:
+        forwarder.resume("this process was stopped for a while")
+
+    def report(number: int, frame: object) -> None:
+        forwarder.do(lambda: log.counters(forwarder.statistics()))
+
+    def reload(number: int, frame: object) -> None:
+        if reread:
+            forwarder.do(lambda: _reload(forwarder, reread))
+
+    def reopen(number: int, frame: object) -> None:
+        forwarder.do(log.reopen)
+
+    # Without the wake-up socket select would sleep on: always on Windows, and anywhere
+    # when the signal comes between the look at the flag and the call.
+    signal.set_wakeup_fd(forwarder.wake_socket.fileno(), warn_on_full_buffer=False)
+    for names, handler in (
+        (("SIGINT", "SIGTERM", "SIGBREAK", "SIGQUIT"), stop), (("SIGCONT",), resume), (("SIGUSR2",), report),
+        (("SIGHUP",), reload), (("SIGUSR1",), reopen),
+    ):  # fmt: skip
+        for name in names:
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), handler)
+
+
+def _reload(forwarder: Any, reread: Callable[[], Sequence[Config]]) -> None:
+    """Run the configuration as it is now; when it is bad, the one that runs goes on."""
+    try:
+        bound = forwarder.reload(*reread())
+    except (ConfigError, BindError) as error:
+        log.not_reloaded(str(error))
+        return
+    log.reloaded()
+    _say(forwarder, bound)
+
+
+def _limit_of_clients() -> int:
+    """Ask the system for more open files, and return how many TCP clients fit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return TCP_CLIENTS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = TCP_CLIENTS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(TCP_CLIENTS, soft - SPARE_FILES)) if soft != resource.RLIM_INFINITY else TCP_CLIENTS
