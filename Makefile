@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test check bench faults clean
+.PHONY: demo run test test-shape test-windows check bench faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -16,6 +16,14 @@ run: $(VENV)/run
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(ARGS)
+
+# The suite, and some of the tests with real peers, without what Windows lacks: tests/shape.py.
+test-shape: $(VENV)/test
+	$(BIN)/python -m pytest -p tests.shape tests/test_*.py tests/peers/test_command_line.py tests/peers/test_servers.py $(ARGS)
+
+# Windows' own Python and nssm under Wine: tests/windows. Downloads 130 MB the first time.
+test-windows: $(VENV)/test
+	timeout --kill-after=10 300 $(BIN)/python -m tests.windows
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ class Forwarder:
         self._clock = clock
         self._rng = rng or random.SystemRandom()  # IDs must not be guessable
         self._open_stream = open_stream
-        self._surroundings = Surroundings(wall, route, clock())
+        self._surroundings = Surroundings(wall, route)
         self._loop = Loop(selector or best_selector(), clock())
         self._select = self._loop.selector.select
         self._dirty = self._loop.dirty
@@ -123,6 +123,26 @@ class Forwarder:
             kept = () if first.listen_optional else first.listen
             more = tuple(endpoint for endpoint in self._given if endpoint not in others)
             services[0].config = replace(first, listen=tuple(dict.fromkeys(kept + more)), listen_optional=False)
+
+    def find_names(self, limit: float) -> None:
+        """Look up the upstreams' names now, at most ``limit`` seconds; what was not found is looked up again later."""
+        found: queue.SimpleQueue[tuple[Service, upstream.Upstream, list[str], str]] = queue.SimpleQueue()
+
+        def work(service: Service, one: upstream.Upstream) -> None:
+            found.put((service, one, *find_addresses(service.config, one.spec.host)))
+
+        threads = [
+            threading.Thread(target=work, args=(service, one), daemon=True)
+            for service in self.services for one in service.delivery.upstreams if not one.addresses
+        ]  # fmt: skip
+        until = self._clock() + limit
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - self._clock()))
+        while not found.empty():
+            service, one, hosts, reason = found.get()
+            service.name_found(one, hosts, reason)
 
     def _bind(self, services: Sequence[Service]) -> dict[Endpoint, tuple[Any, Any]]:
         """Return a pair of sockets for every address, those that exist already first. Raises BindError."""
@@ -325,6 +345,13 @@ class Forwarder:
         return doctor.run(config, checkup.Tools(time.monotonic, time.time, lambda host: find_addresses(config, host)))
 
     @staticmethod
+    def stunnel(path: str, **choices: Any) -> Any:
+        """Read a stunnel.conf; see ``stunnel_compat.adopt.Adopted``. Raises ConfigError."""
+        from stunnel_compat import adopt
+
+        return adopt.Adopted(path, system, **choices)
+
+    @staticmethod
     def start_demo_client(server: Endpoint) -> None:
         """Ask the forwarder one query over UDP and one over TCP from another thread, and print the answers."""
         threading.Thread(target=system.ask_both, args=(server,), daemon=True).start()
@@ -351,10 +378,9 @@ def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
         finally:
             forwarder.close()
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        return [], f"the system's resolver says: {getattr(error, 'strerror', None) or error}"
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found)), ""
+        return system.addresses_of(host), ""
+    except OSError as error:
+        return [], f"the system's resolver says: {error.strerror or error}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,6 +32,7 @@ The rooms, from the wire upwards:
     doctor     what --doctor prints: each upstream, the clock, the listening addresses
     checkup    one address of an upstream, tried step by step
     identity   certificates in words, and what to do when one is refused
+    nssm       what --nssm prints: the commands that make a Windows service of it
     system     sockets and the selector: the one room that makes them
     demo       an embedded resolver with a throwaway certificate
 

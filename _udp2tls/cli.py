@@ -14,13 +14,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, daemon, log, toml, upstream
+from _udp2tls import __version__, config, daemon, log, nssm, toml, upstream
 from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.process import ProcessError
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
 DEFAULT_UPSTREAM = "tls://1.1.1.1#one.one.one.one"
 DEMO_PORT = 5300
+
+# Seconds at the start for the names in a stunnel.conf, which stunnel looks up before it
+# listens: afterwards the system's resolver may be ourselves.
+NAMES_LIMIT = 3.0
 
 EXAMPLES = """\
 examples:
@@ -48,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    p.add_argument("file", metavar="FILE", nargs="?", help="a file ending in .toml, with the names of these options")
+    p.add_argument("file", metavar="FILE", nargs="?",
+                   help="a stunnel.conf, or a file ending in .toml with the names of these options")  # fmt: skip
     p.add_argument("-l", "--listen", metavar="ADDR[:PORT]", action="append",
                    help="serve UDP and TCP there; repeatable (default: 127.0.0.1:53 and [::1]:53)")  # fmt: skip
     p.add_argument("-u", "--upstream", metavar="tls://HOST[:853][#NAME]", action="append",
@@ -71,7 +76,14 @@ def parser() -> argparse.ArgumentParser:
                    "that says why (default: 4)")  # fmt: skip
     p.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
     p.add_argument("--log-queries", action="store_true", default=None, help="log names and clients")
+    p.add_argument("--service", metavar="NAME", action="append",
+                   help="run this section of a stunnel.conf; repeatable (default: all client sections)")  # fmt: skip
+    p.add_argument("--strict", action="store_true", help="refuse a stunnel.conf that verifies no certificate")
+    p.add_argument("--without-ocsp", action="store_true",
+                   help="run a stunnel.conf that asks for OCSP, without it")  # fmt: skip
     p.add_argument("--check", action="store_true", help="read everything, print what it means, exit 0 or 2")
+    p.add_argument("--nssm", action="store_true",
+                   help="print the commands that make a Windows service of it with these options")  # fmt: skip
     p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
     p.add_argument("--doctor", action="store_true",
                    help="try every upstream and listening address, print what was found, exit 0 or 1")  # fmt: skip
@@ -83,14 +95,7 @@ def parser() -> argparse.ArgumentParser:
 
 def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     """Make one Config of options, file and environment; raise ConfigError."""
-    file: toml.Table = {}
-    if options.file:
-        if not options.file.endswith(".toml"):
-            raise ConfigError(
-                f"{options.file}: this version reads files ending in .toml only",
-                remedy="stunnel.conf files will be read by a later version",
-            )
-        file = toml.read(options.file)
+    file = toml.read(options.file) if options.file else {}
     notes: list[str] = []
 
     def values(option: str) -> list[tuple[str, str]]:
@@ -118,8 +123,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     if strategy not in STRATEGIES:
         raise ConfigError(f"{strategy!r} is none of {', '.join(STRATEGIES)}", where=where)
     level, where = value("log_level", "info")
-    if level.lower() not in log.LEVELS:
-        raise ConfigError(f"{level!r} is none of {', '.join(log.LEVELS)}", where=where)
+    level = _level(level, where)
     return Config(
         upstreams=upstreams,
         listen=listen,
@@ -132,7 +136,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
-        log_level=level.lower(),
+        log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
     )
@@ -141,6 +145,12 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
 def _bootstrap(text: str, where: str) -> UpstreamSpec:
     endpoint = config.parse_endpoint(text, where, config.DOT_PORT)
     return UpstreamSpec(endpoint.host, endpoint.port, endpoint.host)
+
+
+def _level(text: str, where: str) -> str:
+    if text.lower() not in log.LEVELS:
+        raise ConfigError(f"{text!r} is none of {', '.join(log.LEVELS)}", where=where)
+    return text.lower()
 
 
 def _seconds(text: str, where: str) -> float:
@@ -201,13 +211,22 @@ def check(settings: Config) -> str:
 def main(argv: Sequence[str], forwarder_type: Any) -> int:
     """Run the program; ``forwarder_type`` is the Forwarder class. Returns the exit status."""
     try:
-        options = parser().parse_args(argv)
+        log.mend_streams()
+        options = parser().parse_args(argv, argparse.Namespace(given=tuple(argv)))
         if options.demo:
             return _demo(options, forwarder_type)
+        if options.file and not options.file.endswith(".toml"):
+            return _stunnel(options, forwarder_type)
+        for name in ("service", "strict", "without_ocsp"):
+            if getattr(options, name):
+                raise ConfigError(f"--{name.replace('_', '-')} goes with a stunnel.conf")
         settings = read(options, os.environ)
         if options.check:
             print(check(settings))
             return 0
+        if options.nssm:
+            check(settings)
+            return _print_service(options.given)
         if options.doctor:
             return int(forwarder_type.doctor(settings))
         if options.resolve is not None:
@@ -219,9 +238,72 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
     except ConfigError as error:
         print(f"udp2tls: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (BindError, ProcessError) as error:
         print(f"udp2tls: {error}", file=sys.stderr)
         return 1
+
+
+# What a stunnel.conf says itself, and what it has no word for.
+_STUNNEL_SAYS = (
+    "listen", "upstream", "strategy", "ca_file", "pin", "client_cert", "client_key", "bootstrap",
+)  # fmt: skip
+
+
+def _stunnel(options: argparse.Namespace, forwarder_type: Any) -> int:
+    """Run a stunnel.conf, or say what it means."""
+    for name in _STUNNEL_SAYS:
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with a stunnel.conf, which says that itself")
+    settings: dict[str, Any] = {}
+    if options.allow:
+        settings["allow"] = tuple(config.parse_network(text) for text in options.allow)
+    if options.timeout:
+        settings["timeout"] = _seconds(options.timeout, "--timeout")
+    if options.log_queries:
+        settings["log_queries"] = True
+    if options.log_level:
+        settings["log_level"] = _level(options.log_level, "--log-level")
+
+    def adopt() -> Any:
+        return forwarder_type.stunnel(
+            options.file, wanted=options.service or (), strict=options.strict,
+            without_ocsp=options.without_ocsp, **settings,
+        )  # fmt: skip
+
+    adopted = adopt()
+    if options.check:
+        print(adopted.explain())
+        if adopted.refused:
+            return 2
+        adopted.configs()  # the files it names may not be what they should
+        return 0
+    if options.nssm:
+        adopted.configs()
+        return _print_service(options.given)
+    configs = adopted.configs()
+    if options.doctor:
+        return max(int(forwarder_type.doctor(one)) for one in configs)
+    if options.resolve is not None:
+        return _resolve(options.resolve, configs[0], forwarder_type)
+    about = adopted.process
+    try:
+        log.setup(configs[0].log_level, about.output, overwrite=about.overwrite)
+    except OSError as error:
+        raise ConfigError(f"output: cannot write {about.output}: {error.strerror}") from error
+    for note in about.notes:
+        log.note(note)
+    forwarder = forwarder_type(*configs)
+    forwarder.find_names(NAMES_LIMIT)
+    return daemon.serve(forwarder, about, reread=lambda: adopt().configs(), notify=forwarder_type.notify)
+
+
+def _print_service(argv: Sequence[str]) -> int:
+    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "udp2tls.py")
+    print(nssm.commands(sys.executable, script, os.getcwd(), [one for one in argv if one != "--nssm"], os.environ))
+    return 0
 
 
 def _resolve(text: str, settings: Config, forwarder_type: Any) -> int:

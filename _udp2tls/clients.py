@@ -145,8 +145,8 @@ class Clients:
             received -= 1
             listener.budget = max(1, received, budget // 2)
         except OSError:
-            # An answer met a client that had gone (ECONNREFUSED; 10054 on Windows), or a
-            # datagram was longer than the buffer (10040). The next turn reads on.
+            # An answer met a client that had gone (ECONNREFUSED; 10054 or 10052 on Windows), or
+            # a datagram was longer than the buffer (10040). The next turn reads on.
             counts["dropped"] += 1
         if batch:
             self._forward(batch)
@@ -166,8 +166,8 @@ class Clients:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Out of descriptors: the quietest client pays, else accept would fail for ever.
-                if error.errno in (errno.EMFILE, errno.ENFILE):
+                # Out of descriptors or memory: the quietest client pays, else accept would fail for ever.
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 10024, 10055):
                     self._close_quietest()
                 return
             if guarded and not self._may_ask(address[0]):

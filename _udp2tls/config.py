@@ -12,6 +12,7 @@ import base64
 import binascii
 import errno
 import ipaddress
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class BindError(Exception):
     """A listening address could not be had: which, why, and what to do."""
 
     def __init__(self, endpoint: Endpoint, kind: str, error: OSError) -> None:
-        self.no_such_address = error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+        self.no_such_address = error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, 10049, 10047)
         super().__init__(
             f"cannot listen on {endpoint} ({kind}): {error.strerror or error}\n  {_bind_remedy(endpoint, error)}"
         )
@@ -71,7 +72,13 @@ def _bind_remedy(endpoint: Endpoint, error: OSError) -> str:
     code = getattr(error, "winerror", None) or error.errno
     if code in (errno.EADDRINUSE, 10013, 10048):
         if sys.platform == "win32":
-            holder = f"Get-NetUDPEndpoint -LocalPort {endpoint.port}; Get-NetTCPConnection -LocalPort {endpoint.port}"
+            holder = (
+                "in PowerShell\n"
+                f"    Get-Process -Id (Get-NetUDPEndpoint -LocalPort {endpoint.port}).OwningProcess\n"
+                f"    Get-Process -Id (Get-NetTCPConnection -State Listen -LocalPort {endpoint.port}).OwningProcess\n"
+                "  svchost on port 53 is Internet Connection Sharing (SharedAccess), which Hyper-V, WSL and Docker start;\n"
+                "  if nobody holds it, it may be set aside: netsh int ipv4 show excludedportrange udp"
+            )
         else:
             holder = f"sudo ss -lunpt 'sport = :{endpoint.port}'"
         return f"another program holds the port; find it with: {holder}\n  or choose another: --listen ADDR:PORT"
@@ -81,8 +88,8 @@ def _bind_remedy(endpoint: Endpoint, error: OSError) -> str:
             "  by hand: sudo setcap cap_net_bind_service=+ep on a copy of the Python interpreter,\n"
             "  or choose a high port: --listen 127.0.0.1:5353"
         )
-    if code in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, 10049):
-        return "this machine does not have the address; see: ip address"
+    if code in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, 10049, 10047):
+        return f"this machine does not have the address; see: {'ipconfig' if sys.platform == 'win32' else 'ip address'}"
     return "choose another address: --listen ADDR:PORT"
 
 
@@ -148,6 +155,10 @@ class Config:
     timeout: float = 4.0
     strategy: str = "ordered"
     local: str = ""  # address of this machine to connect from
+    connect_limit: float = math.inf  # for the TCP handshake, if shorter than our own limit
+    handshake_limit: float = math.inf  # for the TLS handshake, likewise
+    idle_limit: float = math.inf  # close an idle connection then, if not before
+    delay: bool = False  # look up the upstream's name for each connection
     socket_options: tuple[tuple[int, int, int], ...] = ()  # (level, option, value) of connections to upstreams
     log_level: str = "info"
     log_queries: bool = False

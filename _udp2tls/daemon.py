@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ NOTHING = Process()
 # Open files that are not TCP clients: listeners, upstreams, log, certificates.
 SPARE_FILES = 96
 
+# Windows' select waits for no more sockets; of an upstream there are 8 connections at most, one
+# more on trial and one on its way. In reserve: what a configuration that was replaced still has.
+SELECT_LIMIT, UPSTREAM_SOCKETS, SPARE_SOCKETS = 512, 10, 32
+
 
 def serve(
     forwarder: Any, about: Process = NOTHING, *, reread: Callable[[], Sequence[Config]] | None = None,
@@ -32,7 +37,7 @@ def serve(
     first address when all listen, ``notify`` tells a service manager (sd_notify's words).
     Raises BindError, ConfigError and process.ProcessError before anything was served.
     """
-    limit = _limit_of_clients()
+    limit = _share_of_select(forwarder.services) if sys.platform == "win32" else _limit_of_clients()
     for service in forwarder.services:
         service.clients.limit = limit
     bound = forwarder.listen(inherit=True)
@@ -108,6 +113,21 @@ def _reload(forwarder: Any, reread: Callable[[], Sequence[Config]]) -> None:
         return
     log.reloaded()
     _say(forwarder, bound)
+
+
+def _share_of_select(services: Sequence[Any]) -> int:
+    """Return how many TCP clients each service may have where select has its limit; raises ConfigError."""
+    addresses = sum(len(service.config.listen) for service in services)
+    upstreams = sum(len(service.config.upstreams) for service in services)
+    left = SELECT_LIMIT - SPARE_SOCKETS - 2 * addresses - UPSTREAM_SOCKETS * upstreams
+    if left < len(services):
+        raise ConfigError(
+            f"{addresses} listening addresses and {upstreams} upstreams leave no room for TCP clients: "
+            f"Windows waits for {SELECT_LIMIT} sockets at most",
+            remedy=f"an address takes 2 of them, an upstream up to {UPSTREAM_SOCKETS}; "
+            "name fewer, or run several udp2tls",
+        )
+    return min(TCP_CLIENTS, left // max(1, len(services)))
 
 
 def _limit_of_clients() -> int:

@@ -201,6 +201,8 @@ class Delivery:
         if link in self.links:
             self.links.remove(link)
             self._sent_before += link.sent
+            if link.upstream.volatile and all(one.upstream is not link.upstream for one in self.links):
+                link.upstream.addresses = []  # to be looked up for the next connection
         if link.probe:
             self._pending.drop(link.probe)
         lost = self._let_go(link)

@@ -164,7 +164,10 @@ def _address(address: Endpoint, one: upstream.Upstream, tools: Tools) -> tuple[s
     said = f"{about['version']}, {about['cipher']}, ALPN {about['alpn']}, handshake in {ms(found.handshake)}"
     _row(tools, "TLS", said)
     pins = f", and one of your {len(one.session.pins)} pins matches" if one.session.pins else ""
-    _row(tools, "identity", f"authenticated as {one.session.name}, by an authority you trust{pins}")
+    if one.session.requirement:
+        _row(tools, "identity", f"as the file asks: {one.session.requirement}{pins}")
+    else:
+        _row(tools, "identity", f"authenticated as {one.session.name}, by an authority you trust{pins}")
     yours = [format_pin(digest) for digest in one.session.pins]
     _certificates(identity.read(found.chain, found.leaf), tools, trusted=True, yours=yours)
     return _answer(found, one.spec, tools)

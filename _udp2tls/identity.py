@@ -136,7 +136,9 @@ def remedy(
 ) -> str:
     """Say what to do about a certificate that was refused."""
     cause = error.__cause__
-    if not isinstance(cause, ssl.SSLCertVerificationError):  # the only other check is ours, the pins
+    if not isinstance(cause, ssl.SSLCertVerificationError) and "no pin matches" not in str(error):
+        return "the stunnel.conf asks for something else; correct it there, if this is the server you mean"
+    if not isinstance(cause, ssl.SSLCertVerificationError):
         return (
             "the server has a new key, or it is not the server you pinned. Compare with the pins its operator"
             " publishes, and only if they agree add: --pin PIN"

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 CALM, ASKED, DOUBTED = range(3)
 
-# The TCP handshake: one retransmitted SYN (after 1 s) fits.
-TCP_LIMIT = 1.5
-
-# TCP and TLS handshake together.
-CONNECT_LIMIT = 3.5
-
 # How long the small question may take besides the network's own round trip.
 PROBE_GRACE = 0.05
 
@@ -57,7 +51,7 @@ class Link:
     """A connection attempt, later a connection."""
 
     __slots__ = (
-        "address", "answered", "codec", "connected", "doubt", "goodbye", "heard", "idle_before", "inflight",
+        "address", "answered", "codec", "connected", "doubt", "drift", "goodbye", "heard", "idle_before", "inflight",
         "limited", "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
         "slack", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "watched",
     )  # fmt: skip
@@ -90,6 +84,7 @@ class Link:
         self.sampled_at = 0.0
         self.probe: Query | None = None  # our own question
         self.local = ""  # this machine's address at its end
+        self.drift = 0.0  # the wall clock's seconds ahead of ours
         self.resumed = False
 
     def settle(self) -> None:
@@ -166,7 +161,7 @@ class Link:
     @property
     def _own_deadline(self) -> float:
         if not self.opened:
-            return self.started + (CONNECT_LIMIT if self.connected else TCP_LIMIT)
+            return self.started + (self.upstream.connect_limit if self.connected else self.upstream.tcp_limit)
         if self.inflight:
             quiet = self.quiet_since
             if self.codec.closing:
@@ -178,7 +173,11 @@ class Link:
             return self.quiet_since + LINGER
         if self.goodbye or self.codec.closing:
             return self.heard
-        return self.heard + self.path.idle_limit
+        return self.heard + self.idle_limit
+
+    @property
+    def idle_limit(self) -> float:
+        return min(self.path.idle_limit, self.upstream.idle_limit)
 
     @property
     def _wait(self) -> float:
@@ -208,13 +207,13 @@ class Link:
     def overdue(self) -> str:
         """Say why the link is given up at its deadline."""
         if not self.opened and not self.connected:
-            return f"no TCP connection within {TCP_LIMIT:g} s"
+            return f"no TCP connection within {self.upstream.tcp_limit:g} s"
         if not self.opened:
-            return f"no TLS handshake within {CONNECT_LIMIT:g} s"
+            return f"no TLS handshake within {self.upstream.connect_limit:g} s"
         if self.inflight and self.codec.closing:
             return f"closed by the upstream with {self.inflight} queries waiting"
         if self.inflight:
             return f"silent for {SILENCE_LIMIT:g} s with {self.inflight} queries waiting"
         if self.codec.closing:
             return "asked to close by the upstream"
-        return self.parting or f"idle for {self.path.idle_limit:.3g} s"
+        return self.parting or f"idle for {self.idle_limit:.3g} s"

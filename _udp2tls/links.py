@@ -23,6 +23,7 @@ from _udp2tls.path import LEAST_PATIENCE_OF_MANY
 from _udp2tls.pending import Pending, Query
 from _udp2tls.stream import Stream
 from _udp2tls.surroundings import Surroundings
+from _udp2tls.system import connect_error
 from _udp2tls.upstream import Upstream
 
 # Bytes an upstream has not taken; above this no more datagrams are read.
@@ -141,6 +142,9 @@ class Links:
         if stream is None:
             return  # ended earlier in this turn
         codec, now = link.codec, self._loop.now
+        if not link.connected and mask & WRITE and (refused := connect_error(stream.sock)):
+            self._end(link, _reason(refused), failed=True, by_peer=True)
+            return
         if mask & READ:
             try:
                 answers = stream.receive(now)
@@ -197,7 +201,7 @@ class Links:
             self._connected(link)
         for attempt in self._delivery.link_opened(link, self._loop.now):
             self._drop(attempt)
-        link.local = self._surroundings.route(link.address)
+        self._surroundings.note(link, self._loop.now)
         link.resumed = getattr(link.codec, "resumed", False)
         link.upstream.counts["resumed"] += link.resumed
         log.connected(link, self._loop.now)

@@ -7,6 +7,7 @@ queries and addresses of clients appear only in ``query`` and ``answer``, which
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Any
@@ -20,12 +21,31 @@ _log = logging.getLogger("udp2tls")
 LEVELS = ("debug", "info", "warning", "error")
 
 
+class _Nowhere(io.TextIOBase):
+    """Where pythonw's output goes."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def mend_streams() -> None:
+    """Let standard output and error take whatever is said: under Windows' pythonw there are
+    none, and what a code page has no character for must not end the program."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _Nowhere())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def setup(level: str, path: str = "", *, overwrite: bool = False) -> None:
     """Write to standard error or to the end of a file, one line an event; raises OSError."""
     handler: logging.Handler
     if path:
-        handler = logging.FileHandler(path, "w" if overwrite else "a", encoding="utf-8")
+        handler = logging.FileHandler(path, "w" if overwrite else "a", encoding="utf-8", errors="backslashreplace")
     else:
+        mend_streams()
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     for old in _log.handlers:

@@ -7,6 +7,7 @@ loop's note of what it waits for and whom it then calls.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,6 +15,9 @@ from _udp2tls.codec import Codec, CodecError
 
 # A larger recv makes CPython allocate by mmap, twice as dear.
 CHUNK = 65536
+
+# A write that Windows has no memory for at the moment: what was not taken waits.
+NO_BUFFER = (errno.ENOBUFS, 10055)
 
 
 class Socket(Protocol):
@@ -69,6 +73,10 @@ class Stream:
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            if error.errno not in NO_BUFFER:
+                raise
             sent = 0
         self.backlog = left = data[sent:]
         return len(left)

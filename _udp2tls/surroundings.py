@@ -27,18 +27,22 @@ LATE = 1.0
 class Surroundings:
     """``wall`` gives seconds of wall-clock time, ``route`` this machine's address towards another ("": none)."""
 
-    def __init__(self, wall: Callable[[], float], route: Callable[[Endpoint], str], now: float) -> None:
-        self.route = route
+    def __init__(self, wall: Callable[[], float], route: Callable[[Endpoint], str]) -> None:
         self._wall = wall
-        self._drift = wall() - now
+        self._route = route
+
+    def note(self, link: Link, now: float) -> None:
+        """Remember how things are at the opening of a link."""
+        link.drift = self._wall() - now
+        link.local = self._route(link.address)
 
     def changed(self, link: Link, now: float) -> str:
-        """Return what has changed since ``link`` was opened or this was last asked, "" when nothing has."""
+        """Return what has changed since the link was opened or this was last asked of it, "" when nothing has."""
         drift = self._wall() - now
-        jump, self._drift = abs(drift - self._drift), drift
+        jump, link.drift = abs(drift - link.drift), drift
         if jump > JUMP:
             return f"the clock jumped by {jump:.0f} s: the machine was asleep, or the time was set"
-        local = self.route(link.address)
+        local = self._route(link.address)
         if link.local and local != link.local:
             return f"this machine's address towards {link.address.host} was {link.local}, and is {local or 'none'} now"
         return ""

@@ -22,6 +22,18 @@ from _udp2tls.loop import READ, WRITE
 # A burst of 5000 queries fits; the kernel may give less (net.core.rmem_max).
 SOCKET_BUFFER = 4 << 20
 
+# Seconds that a wait on Windows takes at least, and how many sockets it bears for certain.
+LEAST_WAIT = 0.001
+PORTION = 400
+
+# Errors of Windows' sockets in words; strerror there knows only those of the C library.
+WINSOCK = {
+    10013: "forbidden, perhaps by a firewall", 10048: "address already in use", 10049: "no such address here",
+    10050: "the network is down", 10051: "network is unreachable", 10053: "connection aborted",
+    10054: "connection reset by peer", 10055: "no buffer space available", 10060: "connection timed out",
+    10061: "connection refused", 10064: "the host is down", 10065: "no route to host",
+}  # fmt: skip
+
 
 class Epoll(selectors.BaseSelector):
     """The standard library's EpollSelector with a third of its way through ``select``.
@@ -79,8 +91,53 @@ def _events(event: int) -> int:
     return (READ if event & ~select.EPOLLOUT else 0) | (WRITE if event & ~select.EPOLLIN else 0)
 
 
+class Select(selectors.SelectSelector):
+    """The standard library's, made fit for Windows, which has no other.
+
+    There a clock may stand still for 15.6 ms, so that a timeout can be a mere rounding
+    error above 0 again and again: the loop would spin. And a call takes 512 sockets;
+    ``daemon`` keeps us below, and should it ever fail, all are served in portions.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and 0 < timeout < LEAST_WAIT:
+            timeout = LEAST_WAIT
+        try:
+            return super().select(timeout)
+        except ValueError:  # "too many file descriptors in select()"
+            return self._in_portions()
+
+    def _in_portions(self) -> list[tuple[selectors.SelectorKey, int]]:
+        keys = list(self.get_map().values())
+        ready: list[tuple[selectors.SelectorKey, int]] = []
+        for at in range(0, len(keys), PORTION):
+            with selectors.SelectSelector() as part:
+                try:
+                    for key in keys[at : at + PORTION]:
+                        part.register(key.fd, key.events, key)
+                    ready += [(own.data, mask) for own, mask in part.select(LEAST_WAIT)]
+                except ValueError:
+                    continue  # these wait until their time is up; the others are served
+        return ready
+
+
 def best_selector() -> selectors.BaseSelector:
-    return Epoll() if hasattr(select, "epoll") else selectors.DefaultSelector()
+    if hasattr(select, "epoll"):
+        return Epoll()
+    return Select() if issubclass(selectors.DefaultSelector, selectors.SelectSelector) else selectors.DefaultSelector()
+
+
+def connect_error(sock: Any) -> OSError | None:
+    """Return why a connection that was begun has failed, None if it has not.
+
+    Asks the socket: on Windows a write would only say "not connected" (10057).
+    """
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return _os_error(code) if code else None
+
+
+def _os_error(code: int) -> OSError:
+    return OSError(code, WINSOCK.get(code) or os.strerror(code))
 
 
 def open_stream_to(
@@ -101,11 +158,31 @@ def open_stream_to(
         code = sock.connect_ex(address)
         # 10035 (WSAEWOULDBLOCK) is how Windows says EINPROGRESS.
         if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, 10035):
-            raise OSError(code, errno.errorcode.get(code, str(code)))
+            raise _os_error(code)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def port_of(service: str) -> int:
+    """Return the port of a service's name; raises OSError."""
+    return socket.getservbyname(service)
+
+
+def addresses_of(host: str) -> list[str]:
+    """Return the addresses of a host name, by the system's resolver; raises OSError. Blocks."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(str(error)) from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def constant(name: str) -> int | None:
+    """Return a constant of the socket interface, None where this system lacks it."""
+    value = getattr(socket, name, None)
+    return int(value) if isinstance(value, int) else None
 
 
 def notify(state: str) -> None:

@@ -5,8 +5,9 @@ bytes for the network come out of the other, and OpenSSL never sees a socket.
 
 What must never happen here: a byte of a query is handed to OpenSSL before the
 peer is authenticated. ``room`` is 0 until then, and ``send`` refuses. Chain,
-validity and name are checked by OpenSSL inside the handshake, pins by us right
-after it; any failure is a CertificateError and the end of the connection.
+validity and name are checked by OpenSSL inside the handshake, pins and whatever else
+the session asks for right after it; any failure is a CertificateError and the end of
+the connection.
 
 Two traps this file steps around. After a close_notify ``SSLObject.read`` returns
 b"" for ever. And an exception per ``read`` is dearer than the read, so the loop
@@ -18,8 +19,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import ssl
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from _udp2tls.codec import CertificateError, Codec, ConnectionLost, ProtocolError
@@ -37,12 +40,18 @@ class Session:
     them must be in the verified chain, besides everything else that is checked.
     The ticket comes from a fully authenticated connection and goes with one name
     and one set of pins, so resuming passes around none of the checks.
+    ``check`` is for a context that leaves something unchecked: it is called after every
+    handshake, resumed or not, and raises CertificateError. ``sni`` is the name told to
+    the server: None for ``name``, empty for none.
     """
 
     context: ssl.SSLContext
     name: str
     pins: frozenset[bytes] = frozenset()
     ticket: ssl.SSLSession | None = None
+    check: Callable[[ssl.SSLObject], None] | None = None
+    resume: bool = True
+    sni: str | None = None
     requirement: str = ""  # what is asked of the peer, in words, where that is more or less than its name
 
 
@@ -66,11 +75,13 @@ class Tls:
     def client(cls, inner: Codec, session: Session) -> Tls:
         """Begin a connection to the peer that ``session`` describes."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        told = session.name if session.sni is None else session.sni or None
         tls = session.context.wrap_bio(
-            incoming, outgoing, server_hostname=session.name, session=session.ticket
+            incoming, outgoing, server_hostname=told, session=session.ticket
         )  # fmt: skip
         codec = cls(inner, tls, incoming, outgoing)
         codec._session = session
+        codec._wants_ticket = session.resume
         codec._handshake()
         return codec
 
@@ -150,11 +161,14 @@ class Tls:
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLCertVerificationError as error:
-            raise CertificateError(f"certificate refused: {error.verify_message}") from error
+            why = getattr(error, "verify_message", "") or str(error)  # truststore does not always set it
+            raise CertificateError(f"certificate refused: {why}") from error
         except ssl.SSLError as error:
             raise ProtocolError(f"TLS handshake: {_words(error)}") from error
         if self._session and self._session.pins and not self._tls.session_reused:
             _check_pins(self._tls, self._session.pins)
+        if self._session and self._session.check:
+            self._session.check(self._tls)
         self.authenticated = True
         self.room = self.inner.room
         return True
@@ -226,22 +240,39 @@ def format_pin(digest: bytes) -> str:
     return "sha256/" + base64.b64encode(digest).decode("ascii")
 
 
-def client_context(ca_file: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext:
+def system_verifies(
+    ca_file: str, certificate: str, pins: Set[bytes], environment: Mapping[str, str], platform: str = sys.platform
+) -> bool:
+    """True where Windows shall verify in place of OpenSSL, through the package truststore.
+
+    Windows fetches many authorities only when it verifies something itself; OpenSSL would
+    not know them. Not when the user says whom to trust; nor with pins, for there is no chain
+    verified here that they could be looked for in; nor with a client certificate, which
+    would be sent before the server's is looked at.
+    """
+    said = ca_file or certificate or pins or environment.get("SSL_CERT_FILE") or environment.get("SSL_CERT_DIR")
+    return platform == "win32" and not said and find_spec("truststore") is not None
+
+
+def client_context(
+    ca_file: str = "", certificate: str = "", key: str = "", *, by_system: bool = False
+) -> ssl.SSLContext:
     """Make a context that authenticates servers; raise ConfigError when a file cannot be used.
 
-    TLS 1.2 and 1.3. Trust is the system's store, or ``ca_file`` alone. Names are taken
+    TLS 1.2 and 1.3. Trust is the system's store, or ``ca_file`` alone. ``by_system``: truststore
+    has the system verify, in the same call that ends the handshake. Names are taken
     from subjectAltName only, never from the common name (RFC 8310 section 8.1).
     The flags are set one by one: ``ssl.create_default_context`` sets others on each
     Python version.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _context_of_truststore() if by_system else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["dot"])
     try:
         if ca_file:
             context.load_verify_locations(ca_file)
-        else:
+        elif not by_system:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
@@ -257,6 +288,12 @@ def client_context(ca_file: str = "", certificate: str = "", key: str = "") -> s
                 remedy="both must be readable PEM files, the key unencrypted and the certificate's own",
             ) from error
     return context
+
+
+def _context_of_truststore() -> ssl.SSLContext:
+    import truststore
+
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _no_password() -> str:

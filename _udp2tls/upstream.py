@@ -7,6 +7,7 @@ used when is ``delivery``'s business, which is connected to when is ``dialer``'s
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from importlib.util import find_spec
 
@@ -14,7 +15,9 @@ from _udp2tls import tls
 from _udp2tls.codec import Codec
 from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.framing import Framing
-from _udp2tls.path import Path, Rest
+from _udp2tls.path import LONGEST_IDLE, Path, Rest
+
+TCP_LIMIT, CONNECT_LIMIT = 1.5, 3.5
 
 
 class Upstream:
@@ -29,6 +32,10 @@ class Upstream:
         self.reason = ""  # why it failed last
         self.looking_up = False
         self.lookup = Rest()
+        # Seconds for the TCP handshake (one retransmitted SYN, after 1 s, fits), for that and the
+        # TLS handshake together, and until an idle connection is closed whatever its server allows.
+        self.tcp_limit, self.connect_limit, self.idle_limit = TCP_LIMIT, CONNECT_LIMIT, LONGEST_IDLE
+        self.volatile = False  # its name is looked up again for every connection
         self.benched = False  # others are asked before it, until it has passed a trial
         self.trials = Rest()
         self.refusals = 0  # in a row, of what another upstream then answered
@@ -89,6 +96,14 @@ def _require(package: str, option: str) -> None:
 
 def _build(config: Config, specs: tuple[UpstreamSpec, ...], pins: frozenset[bytes]) -> list[Upstream]:
     if config.sessions:
-        return [Upstream(spec, config.sessions(spec)) for spec in specs]
-    context = tls.client_context(config.ca_file, config.client_cert, config.client_key)
-    return [Upstream(spec, tls.Session(context, spec.name, pins)) for spec in specs]
+        upstreams = [Upstream(spec, config.sessions(spec)) for spec in specs]
+    else:
+        by_system = tls.system_verifies(config.ca_file, config.client_cert, pins, os.environ)
+        context = tls.client_context(config.ca_file, config.client_cert, config.client_key, by_system=by_system)
+        upstreams = [Upstream(spec, tls.Session(context, spec.name, pins)) for spec in specs]
+    for upstream in upstreams:
+        upstream.tcp_limit = min(TCP_LIMIT, config.connect_limit)
+        upstream.connect_limit = min(CONNECT_LIMIT, config.connect_limit + config.handshake_limit)
+        upstream.idle_limit = min(LONGEST_IDLE, config.idle_limit)
+        upstream.volatile = config.delay and not upstream.spec.literal
+    return upstreams

@@ -1,6 +1,6 @@
 """What one client section of a stunnel.conf asks for, in plain values.
 
-``options`` makes these of a parsed file, ``verify`` makes TLS contexts of them. Nothing
+``section`` makes these of a parsed file, ``verify`` makes TLS contexts of them. Nothing
 here decides anything; the defaults are stunnel's. Times are in seconds, paths as written
 in the file.
 """
@@ -74,3 +74,7 @@ class Service:
     handshake_limit: float = 10.0  # TIMEOUTbusy, capped
     idle_limit: float = 43200.0  # TIMEOUTidle
     socket_options: tuple[tuple[str, int, int, int], ...] = ()  # ("a", "l" or "r", level, option, value)
+    ciphersuites: str = ""  # of TLS 1.3, as written; for a Python that can set them (3.15)
+    where: str = ""  # FILE:LINE of the section's head
+    warnings: tuple[str, ...] = ()  # what the user should change, one sentence each
+    notes: tuple[str, ...] = ()  # what is ignored or done otherwise and why, one sentence each

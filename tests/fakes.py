@@ -147,6 +147,10 @@ class Tcp:
     def setblocking(self, flag: bool) -> None:
         assert not flag
 
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        return (self.error.errno or 0) if self.error else 0
+
     def close(self) -> None:
         self.closed = True
 

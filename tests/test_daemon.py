@@ -6,13 +6,16 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from _udp2tls import daemon, log, process
+from _udp2tls.clients import TCP_CLIENTS
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint, parse_upstream
 from _udp2tls.process import Process
 
@@ -132,3 +135,45 @@ def test_the_other_signals_report_reopen_and_distrust(fake: Fake, monkeypatch: p
     fake.on_run = run
     daemon.serve(fake)
     assert fake.did[-3:] == ["reopen", "statistics", "resume"]
+
+
+def services(*shapes: tuple[int, int]) -> list[Any]:
+    """Return services with so many addresses and upstreams each."""
+    spec = parse_upstream("tls://192.0.2.1")
+    return [
+        SimpleNamespace(
+            config=Config(upstreams=(spec,) * upstreams, listen=tuple(Endpoint("127.0.0.1", 53) for _ in range(listen))),
+            clients=SimpleNamespace(limit=0),
+            delivery=SimpleNamespace(upstreams=[]),
+        )
+        for listen, upstreams in shapes
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shapes", "each"), [([(2, 1)], 466), ([(4, 20)], 272), ([(2, 1), (2, 1)], 226), ([(0, 47)], 10)]
+)
+def test_where_select_has_its_limit_the_clients_get_what_is_left(shapes: list[tuple[int, int]], each: int) -> None:
+    assert daemon._share_of_select(services(*shapes)) == min(each, TCP_CLIENTS)
+    taken = sum(2 * listen + 10 * upstreams for listen, upstreams in shapes)
+    assert taken + each * len(shapes) < 512
+
+
+def test_a_configuration_too_large_for_select_is_refused_before_anything_is_bound(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.services = services((40, 20), (40, 25))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ConfigError, match=r"80 listening addresses and 45 upstreams(.|\n)*512(.|\n)*several udp2tls"):
+        daemon.serve(fake)
+    assert fake.did == []
+    fake.services = services((2, 1), (2, 1))
+    daemon.serve(fake)
+    assert [service.clients.limit for service in fake.services] == [226, 226]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBREAK"), reason="Windows only: SIGBREAK")
+def test_ctrl_break_stops(fake: Fake) -> None:
+    fake.on_run = lambda: signal.raise_signal(signal.SIGBREAK)  # type: ignore[attr-defined]
+    daemon.serve(fake)
+    assert fake.did[-1] == ("stop", "SIGBREAK")

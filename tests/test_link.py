@@ -8,16 +8,15 @@ from _udp2tls.config import Endpoint, parse_upstream
 from _udp2tls.link import (
     ASKED,
     CALM,
-    CONNECT_LIMIT,
     DOUBTED,
     GOODBYE_LIMIT,
     LINGER,
     PROBE_GRACE,
     SILENCE_LIMIT,
-    TCP_LIMIT,
     Link,
 )  # fmt: skip
 from _udp2tls.path import IDLE_LIMIT, LEAST_PATIENCE, LONGEST_IDLE, MANY
+from _udp2tls.upstream import CONNECT_LIMIT, TCP_LIMIT
 from tests.fakes import PlainUpstream
 
 ADDRESS = Endpoint("192.0.2.1", 853)

@@ -7,9 +7,9 @@ import errno
 import pytest
 
 from _udp2tls.config import Endpoint
-from _udp2tls.link import CONNECT_LIMIT
 from _udp2tls.links import HIGH_WATER, PIECE
 from _udp2tls.path import IDLE_LIMIT
+from _udp2tls.upstream import CONNECT_LIMIT
 from tests.fakes import CLIENT, Tcp, World, answer, query
 
 KEEPALIVE = b"\0\0\x29\4\xd0\0\0\0\0\0\6\0\x0b\0\2"

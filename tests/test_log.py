@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import udp2tls
 from _udp2tls import log
 from tests.fakes import World, answer, query
 
@@ -17,6 +20,15 @@ from tests.fakes import World, answer, query
 def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.DEBUG, logger="udp2tls")
     return caplog
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """Give the program's logger, and leave it as it was."""
+    one = logging.getLogger("udp2tls")
+    kept = one.handlers[:], one.propagate, one.level
+    yield one
+    one.handlers[:], one.propagate, one.level = kept
 
 
 def live(world: World) -> None:
@@ -98,6 +110,7 @@ def test_setup_writes_one_line_an_event_to_standard_error(capsys: pytest.Capture
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Unix only: an open file is moved away")
 def test_a_log_file_is_appended_to_and_opened_anew_when_it_was_moved_away(tmp_path: Path) -> None:
     file = tmp_path / "udp2tls.log"
     file.write_text("before\n")
@@ -123,3 +136,41 @@ def test_a_log_file_is_appended_to_and_opened_anew_when_it_was_moved_away(tmp_pa
         for handler in logger.handlers:
             handler.close()
         logger.handlers[:], logger.propagate, logger.level = kept[0], kept[1], kept[2]
+
+
+def test_without_standard_streams_the_program_is_silent_and_goes_on(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under pythonw.exe."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert udp2tls.main(["-l", "nonsense"]) == 2
+    assert udp2tls.main(["--check"]) == 0
+    with pytest.raises(SystemExit) as caught:
+        udp2tls.main(["--help"])
+    assert caught.value.code == 0
+    monkeypatch.setattr(sys, "stderr", None)
+    log.setup("info")
+    log.note("nobody hears it")
+
+
+def test_what_a_code_page_cannot_say_is_escaped(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), "cp1252", errors="strict", write_through=True) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    log.setup("info")
+    log.note("\u0414\u041d\u0421 and \u00fc")
+    assert udp2tls.main(["-l", "\u0430\u0434\u0440\u0435\u0441"]) == 2
+    print("\u2192")
+    said = err.buffer.getvalue()
+    assert b"\\u0414\\u041d\\u0421 and \xfc" in said
+    assert b"\\u0430\\u0434" in said
+    assert b"Traceback" not in said
+    assert out.buffer.getvalue().startswith(b"\\u2192")
+    log.setup("info", str(tmp_path / "log"))
+    log.note("a name of a file that is no text: \udcff")
+    assert "\\udcff" in (tmp_path / "log").read_text(encoding="utf-8")
+    logger.handlers[0].close()

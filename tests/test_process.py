@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from _udp2tls.config import ConfigError
 from _udp2tls.process import Process, ProcessError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix users and groups")
+users = pytest.mark.skipif(find_spec("pwd") is None or find_spec("grp") is None, reason="Unix only: no pwd, no grp here")
 
 
 def test_nothing_asked_is_nothing_done() -> None:
@@ -22,12 +24,14 @@ def test_nothing_asked_is_nothing_done() -> None:
     process.remove_pid(Process())
 
 
+@users
 def test_users_and_groups_are_names_or_numbers() -> None:
     assert process.user_id("root") == process.user_id("0") == (0, 0)
     assert process.group_id("root") == process.group_id("0") == 0
     assert process.user_id("54321") == (54321, 54321), "a number need not have a name"
 
 
+@users
 @pytest.mark.parametrize("asked", [Process(setuid="nosuchuser"), Process(setgid="nosuchgroup")])
 def test_an_unknown_user_or_group_is_a_configuration_error(asked: Process) -> None:
     with pytest.raises(ConfigError, match=r"nosuch(.|\n)*create it"):
@@ -62,6 +66,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
     return made
 
 
+@users
 def test_the_jail_comes_first_and_the_user_last(calls: list[tuple[str, object]]) -> None:
     process.give_up_rights(Process(chroot="/jail", setuid="65534", setgid="65533"))
     assert calls == [
@@ -69,11 +74,13 @@ def test_the_jail_comes_first_and_the_user_last(calls: list[tuple[str, object]])
     ]  # fmt: skip
 
 
+@users
 def test_a_user_alone_brings_its_own_group_and_loses_roots(calls: list[tuple[str, object]]) -> None:
     process.give_up_rights(Process(setuid="54321"))
     assert calls == [("setgroups", []), ("setgid", 54321), ("setuid", 54321)]
 
 
+@users
 def test_what_the_system_forbids_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(value: object) -> None:
         raise PermissionError(1, "Operation not permitted")

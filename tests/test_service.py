@@ -120,7 +120,7 @@ def test_a_found_name_is_handed_to_the_upstream() -> None:
     world = World()
     service = Service(
         Config(upstreams=(spec,), listen=()), Loop(world.selector, 0.0), world.forwarder._rng,
-        Surroundings(lambda: 0.0, lambda address: "", 0.0), world._open,
+        Surroundings(lambda: 0.0, lambda address: ""), world._open,
         lambda service, one: looked_up.append(one), [PlainUpstream(spec)],
     )  # fmt: skip
     asked = service.pending.add(query(), (lambda *_: None, None), 0.0)

@@ -15,10 +15,10 @@ class Place:
 
     def __init__(self) -> None:
         self.wall, self.local = 5000.0, "192.0.2.200"
-        self.surroundings = Surroundings(lambda: self.wall, lambda address: self.local, 100.0)
+        self.surroundings = Surroundings(lambda: self.wall, lambda address: self.local)
         upstream = PlainUpstream(parse_upstream("tls://192.0.2.1"))
         self.link = Link(upstream, ADDRESS, upstream.codec(), 100.0)
-        self.link.local = self.local
+        self.surroundings.note(self.link, 100.0)
 
 
 def test_nothing_happened() -> None:
@@ -59,3 +59,15 @@ def test_a_link_whose_own_address_is_unknown_is_left_alone() -> None:
     place = Place()
     place.link.local = ""
     assert place.surroundings.changed(place.link, 100.0) == ""
+
+
+def test_each_link_is_told_of_a_jump_by_itself() -> None:
+    place = Place()
+    upstream = PlainUpstream(parse_upstream("tls://192.0.2.2"))
+    other = Link(upstream, ADDRESS, upstream.codec(), 100.0)
+    place.surroundings.note(other, 100.0)
+    place.wall += 600
+    for link in (place.link, other):
+        assert "jumped" in place.surroundings.changed(link, 100.0)
+    for link in (place.link, other):
+        assert place.surroundings.changed(link, 100.0) == ""

@@ -345,6 +345,56 @@ def test_the_name_is_told_to_the_server(session: tls.Session, good: ssl.SSLConte
     assert seen == [NAME]
 
 
+@pytest.mark.parametrize(("sni", "told"), [(None, NAME), ("elsewhere.example", "elsewhere.example"), ("", None)])
+def test_the_server_may_be_told_another_name_or_none(
+    session: tls.Session, good: ssl.SSLContext, sni: str | None, told: str | None
+) -> None:
+    session.context.check_hostname = False
+    session.sni = sni
+    seen: list[str | None] = []
+    good.sni_callback = lambda tls, name, context: seen.append(name)
+    client, _ = connect(session, good)
+    assert seen == [told]
+    assert client.description["name"] == NAME
+
+
+@each_version
+def test_a_check_of_the_callers_own_comes_after_every_handshake(
+    certs: Authority, session: tls.Session, version: ssl.TLSVersion
+) -> None:
+    seen: list[bool] = []
+
+    def check(peer: ssl.SSLObject) -> None:
+        seen.append(bool(peer.session_reused))
+        if len(seen) == 3:
+            raise CertificateError("certificate refused: enough")
+
+    session.check = check
+    context = server_context(certs.server_cert, certs.server_key, version)
+    for _ in range(2):
+        ask(*connect(session, context))
+    client, server = tls.Tls.client(Framing(), session), tls.Tls.server(Framing(), context)
+    with pytest.raises(CertificateError, match="enough"):
+        shake_hands(client, server)
+    assert seen == [False, True, True]
+    assert (client.authenticated, client.room) == (False, 0)
+    with pytest.raises(RuntimeError):
+        client.send([SECRET], 0.0)
+    assert "expired" in refusal(session, certs.expired_cert, certs.expired_key)
+    assert len(seen) == 3
+
+
+@each_version
+def test_a_session_need_not_be_resumed(certs: Authority, session: tls.Session, version: ssl.TLSVersion) -> None:
+    session.resume = False
+    context = server_context(certs.server_cert, certs.server_key, version)
+    for _ in range(2):
+        client, server = connect(session, context)
+        ask(client, server)
+        assert not client.resumed
+    assert session.ticket is None
+
+
 @pytest.mark.parametrize(
     ("option", "files"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_a_port_in_use_is_named_with_the_remedy(kind: socket.SocketKind) -> None
     said = str(caught.value)
     assert f"127.0.0.1:{port}" in said
     assert ("UDP" if kind == socket.SOCK_DGRAM else "TCP") in said
-    assert f"ss -lunpt 'sport = :{port}'" in said
+    assert (f"-LocalPort {port})" if sys.platform == "win32" else f"ss -lunpt 'sport = :{port}'") in said
 
 
 def test_a_missing_default_address_is_passed_over_and_a_named_one_is_not() -> None:

@@ -80,3 +80,17 @@ def test_bootstrap_resolvers_are_not_held_to_the_upstreams_pins() -> None:
     (one,) = upstream.build_bootstrap(config)
     assert one.session.pins == frozenset()
     assert one.session.name == "192.0.2.9"
+
+
+def test_limits_of_the_configuration_count_when_they_are_shorter(tmp_path: Path) -> None:
+    files = demo.certificates(str(tmp_path))
+    spec = parse_upstream("tls://dns.example")
+    (plain,) = upstream.build(Config(upstreams=(spec,), ca_file=files.ca_file))
+    assert (plain.tcp_limit, plain.connect_limit) == (upstream.TCP_LIMIT, upstream.CONNECT_LIMIT)
+    config = Config(
+        upstreams=(spec,), ca_file=files.ca_file, connect_limit=0.5, handshake_limit=1.0, idle_limit=5.0, delay=True
+    )
+    (limited,) = upstream.build(config)
+    assert (limited.tcp_limit, limited.connect_limit, limited.idle_limit) == (0.5, 1.5, 5.0)
+    assert limited.volatile
+    assert not plain.volatile

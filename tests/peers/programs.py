@@ -275,7 +275,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def command_line(*options: str, python: Sequence[str] = (sys.executable,)) -> list[str]:
-    return [*python, str(CHECKOUT / "udp2tls.py"), *options]
+    # In a run in the shape of Windows (tests/shape.py) the forwarder has it as well.
+    wrapper = [str(CHECKOUT / "tests" / "shape.py")] if "UDP2TLS_SHAPE" in os.environ else []
+    return [*python, *wrapper, str(CHECKOUT / "udp2tls.py"), *options]
 
 
 def forwarder(
