@@ -29,6 +29,7 @@ from _udp2tls.clients import Clients
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.loop import READ, Loop
+from _udp2tls.naming import Naming
 from _udp2tls.pending import Pending
 from _udp2tls.service import Service
 from _udp2tls.surroundings import LATE, Surroundings
@@ -67,6 +68,7 @@ class Forwarder:
         self._given: dict[Endpoint, tuple[Any, Any]] = {}  # those of them that systemd has bound
         self._retiring: list[Service] = []
         self._wishes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._naming = Naming(lambda config, host: find_addresses(config, host), self.do)
         self._stop_reason = self._resume_reason = ""
         # Wakes the loop for signals and threads. Being registered, it also keeps select
         # from being called with nothing, which Windows does not bear.
@@ -79,7 +81,7 @@ class Forwarder:
     def _service(self, config: Config, upstreams: Sequence[upstream.Upstream] | None = None) -> Service:
         open_stream = self._open_stream or partial(open_stream_to, local=config.local, options=config.socket_options)
         return Service(
-            config, self._loop, self._rng, self._surroundings, open_stream, self._look_up, upstreams
+            config, self._loop, self._rng, self._surroundings, open_stream, self._naming.begin, upstreams
         )  # fmt: skip
 
     # The first service's, for programs that have just one.
@@ -125,24 +127,10 @@ class Forwarder:
             services[0].config = replace(first, listen=tuple(dict.fromkeys(kept + more)), listen_optional=False)
 
     def find_names(self, limit: float) -> None:
-        """Look up the upstreams' names now, at most ``limit`` seconds; what was not found is looked up again later."""
-        found: queue.SimpleQueue[tuple[Service, upstream.Upstream, list[str], str]] = queue.SimpleQueue()
-
-        def work(service: Service, one: upstream.Upstream) -> None:
-            found.put((service, one, *find_addresses(service.config, one.spec.host)))
-
-        threads = [
-            threading.Thread(target=work, args=(service, one), daemon=True)
-            for service in self.services for one in service.delivery.upstreams if not one.addresses
-        ]  # fmt: skip
-        until = self._clock() + limit
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, until - self._clock()))
-        while not found.empty():
-            service, one, hosts, reason = found.get()
-            service.name_found(one, hosts, reason)
+        """Look up the upstreams' names before anything else; what is not found in time is looked up again later."""
+        self._naming.all(self.services, limit)
+        while not self._wishes.empty():
+            self._wishes.get()()
 
     def _bind(self, services: Sequence[Service]) -> dict[Endpoint, tuple[Any, Any]]:
         """Return a pair of sockets for every address, those that exist already first. Raises BindError."""
@@ -278,15 +266,6 @@ class Forwarder:
         while not self._wishes.empty():
             self._wishes.get()()
         self._loop.look_soon()
-
-    def _look_up(self, service: Service, one: upstream.Upstream) -> None:
-        """Find an upstream's addresses without stopping the loop for it."""
-
-        def work() -> None:
-            hosts, reason = find_addresses(service.config, one.spec.host)
-            self.do(partial(service.name_found, one, hosts, reason))
-
-        threading.Thread(target=work, name=f"look up {one}", daemon=True).start()
 
     def close(self) -> None:
         """Answer what waits with SERVFAIL, say goodbye to every peer, close every socket."""

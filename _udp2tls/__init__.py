@@ -22,6 +22,7 @@ The rooms, from the wire upwards:
     answers    what comes back on a link goes to who asked
     links      batches of queries out to the upstreams, and their connections
     service    one configuration at work: all of the above together
+    naming     looking up names while the loop goes on
     lookup     an upstream's address through encrypted resolvers
     config     what the user asked for, checked
     toml       a TOML file becomes command-line options

@@ -45,7 +45,7 @@ class Links:
 
     def __init__(
         self, loop: Loop, pending: Pending, delivery: Delivery, surroundings: Surroundings,
-        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Upstream], None],
+        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Upstream], object],
     ) -> None:  # fmt: skip
         self.answers = Answers(loop, pending, delivery)
         self._loop = loop

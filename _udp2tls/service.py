@@ -34,7 +34,7 @@ class Service:
 
     def __init__(
         self, config: Config, loop: Loop, rng: Random, surroundings: Surroundings,
-        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Service, Upstream], None],
+        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Service, Upstream], object],
         upstreams: Sequence[Upstream] | None = None,
     ) -> None:  # fmt: skip
         self.config = config
