@@ -139,7 +139,9 @@ class Forwarder:
             for service in services:
                 for endpoint in service.config.listen:
                     try:
-                        sockets[endpoint] = self._sockets.get(endpoint) or bind_both(endpoint)
+                        sockets[endpoint] = (
+                            self._sockets.get(endpoint) or bind_both(endpoint, service.config.listen_options)
+                        )
                     except BindError as error:
                         if not service.config.listen_optional or not error.no_such_address:
                             raise

@@ -177,6 +177,12 @@ class Clients:
             if len(self._streams) >= self.limit:
                 self._close_quietest()
             sock.setblocking(False)
+            try:
+                for option in self._config.client_options:
+                    sock.setsockopt(*option)
+            except OSError:  # it has gone already
+                sock.close()
+                continue
             client = TcpClient(sock, codec(), answer, self._loop.dirty, self._flush_answers, self._loop.now)
             client.handler = (self._on_client, client)
             self._streams[client] = None

@@ -159,7 +159,10 @@ class Config:
     handshake_limit: float = math.inf  # for the TLS handshake, likewise
     idle_limit: float = math.inf  # close an idle connection then, if not before
     delay: bool = False  # look up the upstream's name for each connection
-    socket_options: tuple[tuple[int, int, int], ...] = ()  # (level, option, value) of connections to upstreams
+    # (level, option, value) of connections to upstreams, of listening sockets, of TCP clients'
+    socket_options: tuple[tuple[int, int, int], ...] = ()
+    listen_options: tuple[tuple[int, int, int], ...] = ()
+    client_options: tuple[tuple[int, int, int], ...] = ()
     log_level: str = "info"
     log_queries: bool = False
     name: str = ""  # of the service, where there are several

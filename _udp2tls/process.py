@@ -77,14 +77,14 @@ def check(process: Process) -> None:
 
 
 def write_pid(process: Process) -> None:
-    """Write the pid file; raises ProcessError."""
+    """Write the pid file, into the jail if there will be one; raises ProcessError."""
     if process.pid:
         try:
-            with open(process.pid, "w", encoding="ascii") as file:
+            with open(process.chroot + process.pid, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
             raise ProcessError(
-                f"cannot write the pid file {process.pid}: {error.strerror}\n"
+                f"cannot write the pid file {process.chroot + process.pid}: {error.strerror}\n"
                 "  create its folder, name another file, or write 'pid =' to have none"
             ) from error
 

@@ -255,17 +255,24 @@ def ask_both(server: Endpoint) -> None:
     print("It keeps running; Ctrl-C ends it.", flush=True)
 
 
-def bind_both(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
-    """Bind one address for UDP and, on the same port, for TCP. Raises BindError."""
+def bind_both(
+    endpoint: Endpoint, options: Sequence[tuple[int, int, int]] = ()
+) -> tuple[socket.socket, socket.socket]:
+    """Bind one address for UDP and, on the same port, for TCP. Raises BindError.
+
+    ``options`` are (level, option, value); those of TCP's own level are for TCP alone.
+    """
     for _ in range(10 if endpoint.port == 0 else 1):
         try:
-            return _bind_once(endpoint)
+            return _bind_once(endpoint, options)
         except BindError as error:
             taken = error  # perhaps only of the port that UDP was given, by a TCP socket
     raise taken
 
 
-def _bind_once(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
+def _bind_once(
+    endpoint: Endpoint, options: Sequence[tuple[int, int, int]]
+) -> tuple[socket.socket, socket.socket]:
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     udp = tcp = None
     kind = "UDP"
@@ -273,6 +280,9 @@ def _bind_once(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
         udp = socket.socket(family, socket.SOCK_DGRAM)
         _prepare(udp, family)
         _ask_for_buffer(udp)
+        for level, option, value in options:
+            if level != socket.IPPROTO_TCP:
+                udp.setsockopt(level, option, value)
         udp.bind(tuple(endpoint))
         port = udp.getsockname()[1]
         kind = "TCP"
@@ -281,6 +291,8 @@ def _bind_once(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
         if sys.platform != "win32":
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        for level, option, value in options:
+            tcp.setsockopt(level, option, value)
         tcp.bind((endpoint.host, port))
         tcp.listen(1024)
     except OSError as error:

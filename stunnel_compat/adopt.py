@@ -8,6 +8,7 @@ process as a whole (log, pid file, user) comes besides.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from _udp2tls import config, log, process
@@ -69,7 +70,7 @@ class Adopted:
         return made
 
     def _config(self, service: Service) -> Config:
-        verifier = Verifier(service)
+        verifier = Verifier(replace(service, checks=replace(service.checks, root=self.process.chroot)))
         open_to_all = [str(endpoint) for endpoint in service.accept if not endpoint.loopback]
         warnings = [*service.warnings]
         if open_to_all and "allow" not in self._settings:
@@ -83,7 +84,9 @@ class Adopted:
             listen=service.accept,
             strategy="rotate" if service.rotate and not service.delay else "ordered",
             local=service.local,
-            socket_options=tuple(option[1:] for option in service.socket_options if option[0] == "r"),
+            socket_options=_options(service, "r"),
+            listen_options=_options(service, "a"),
+            client_options=_options(service, "l"),
             connect_limit=service.connect_limit,
             handshake_limit=service.handshake_limit,
             idle_limit=service.idle_limit,
@@ -94,6 +97,10 @@ class Adopted:
             warnings=tuple(warnings),
             **settings,
         )
+
+
+def _options(service: Service, side: str) -> tuple[tuple[int, int, int], ...]:
+    return tuple((level, option, value) for where, level, option, value in service.socket_options if where == side)
 
 
 def _strange_ports(service: Service) -> list[str]:

@@ -72,7 +72,7 @@ def anchors_of(service: Service) -> list[bytes]:
             "verifyChain and verifyPeer trust the certificates in there and no others",
         )  # fmt: skip
     if not checks.ca_file:
-        _look_into(service, checks.ca_path)
+        _look_into(service, checks.root + checks.ca_path)
         return []
     data = _read(service, "CAfile", checks.ca_file)
     try:

@@ -42,6 +42,7 @@ class Checks:
     ca_path: str = ""
     crl_file: str = ""
     crl_path: str = ""
+    root: str = ""  # the jail in which ca_path and crl_path will be looked into
 
     @property
     def subject(self) -> bool:

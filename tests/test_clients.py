@@ -345,3 +345,24 @@ def test_listeners_rest_while_the_upstream_takes_nothing() -> None:
     world.link.window = 1 << 30
     world.turns()
     assert world.udp in world.selector.keys
+
+
+def test_tcp_clients_get_the_options_that_are_asked_for_and_one_that_has_gone_costs_nothing() -> None:
+    class Optional(Tcp):
+        def __init__(self) -> None:
+            super().__init__()
+            self.options: list[tuple[int, int, int]] = []
+
+        def setsockopt(self, *option: int) -> None:
+            if self.error:
+                raise self.error
+            self.options.append(option)  # type: ignore[arg-type]
+
+    world = World(client_options=((1, 9, 1),))
+    gone, there = Optional(), Optional()
+    gone.error = ConnectionResetError(104, "injected")
+    world.tcp.queue.extend([(gone, CLIENT), (there, CLIENT)])
+    world.turns()
+    assert gone.closed
+    assert there.options == [(1, 9, 1)]
+    assert not there.closed

@@ -88,3 +88,9 @@ def test_what_the_system_forbids_is_said_with_the_remedy(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "setgroups", forbidden)
     with pytest.raises(ProcessError, match=r"user nobody(.|\n)*not permitted(.|\n)*start as root"):
         process.give_up_rights(Process(setuid="nobody"))
+
+
+def test_in_a_jail_the_pid_file_is_too(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    process.write_pid(Process(pid="/run/udp2tls.pid", chroot=str(tmp_path)))
+    assert (tmp_path / "run" / "udp2tls.pid").read_text() == f"{os.getpid()}\n"

@@ -110,3 +110,10 @@ def test_a_trust_file_that_is_missing_is_told_at_the_start(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="CAfile"):
         adopt(tmp_path, SERVICE + "CAfile = /no/such.pem\nverifyChain = yes\n").configs()
     adopt(tmp_path, SERVICE + "CAfile = /no/such.pem\n").configs()
+
+
+def test_socket_options_go_to_the_side_they_are_for(tmp_path: Path) -> None:
+    lines = "socket = a:SO_RCVBUF=65536\nsocket = l:SO_KEEPALIVE=1\nsocket = r:SO_SNDBUF=32768\n"
+    (made,) = adopt(tmp_path, SERVICE + lines).configs()
+    assert [len(one) for one in (made.listen_options, made.client_options, made.socket_options)] == [1, 1, 1]
+    assert (made.listen_options[0][2], made.socket_options[0][2]) == (65536, 32768)

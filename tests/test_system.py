@@ -167,3 +167,14 @@ def test_errors_of_windows_have_words(code: int, words: str) -> None:
     error = system._os_error(code)
     assert error.errno == code
     assert words in str(error)
+
+
+def test_listening_sockets_get_the_options_that_are_asked_for() -> None:
+    keepalive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    udp, tcp = system.bind_both(Endpoint("127.0.0.1", 0), (keepalive, nodelay))
+    with udp, tcp:
+        assert tcp.getsockopt(*keepalive[:2])
+        assert not tcp.getsockopt(*nodelay[:2])
+    with pytest.raises(BindError):
+        system.bind_both(Endpoint("127.0.0.1", 0), ((socket.SOL_SOCKET, 54321, 1),))
