@@ -32,6 +32,8 @@ examples:
         forward 127.0.0.1:53 and [::1]:53 to Quad9 over TLS
   udp2tls -l 127.0.0.1:5353 -u tls://9.9.9.9#dns.quad9.net -u tls://1.1.1.1
         an unprivileged port, and a second upstream for when the first fails
+  udp2tls /etc/stunnel/stunnel.conf
+        run the client sections of a stunnel.conf, over UDP and TCP (--check explains it)
   udp2tls --demo
         try everything on this machine alone: no network, no privileges
 
