@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test test-shape test-windows check bench faults clean
+.PHONY: demo run test test-shape test-windows check bench bench-compare bench-peers faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -32,6 +32,14 @@ check: $(VENV)/test
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench $(ARGS)
 
+# This tree beside another revision, on the hot path, two minutes: make bench-compare BASE=HEAD~3
+bench-compare: $(VENV)/bench
+	$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
+
+# Other forwarders beside this one; writes bench/peers.json, the README's table and the plots.
+bench-peers: $(VENV)/bench
+	$(BIN)/python -m bench.peers $(ARGS)
+
 # The fault-injection suite, five and a half minutes; PEERS=1: other forwarders as well, and the table.
 faults: $(VENV)/test
 	$(BIN)/python -m tests.faults $(if $(PEERS),--peers) $(ARGS)
@@ -53,4 +61,4 @@ $(VENV)/bench: $(VENV)/run
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .wine-cache

@@ -76,7 +76,7 @@ def _bind_remedy(endpoint: Endpoint, error: OSError) -> str:
                 "in PowerShell\n"
                 f"    Get-Process -Id (Get-NetUDPEndpoint -LocalPort {endpoint.port}).OwningProcess\n"
                 f"    Get-Process -Id (Get-NetTCPConnection -State Listen -LocalPort {endpoint.port}).OwningProcess\n"
-                "  svchost on port 53 is Internet Connection Sharing (SharedAccess), which Hyper-V, WSL and Docker start;\n"
+                "  svchost on port 53 is Internet Connection Sharing (SharedAccess); Hyper-V, WSL, Docker start it;\n"
                 "  if nobody holds it, it may be set aside: netsh int ipv4 show excludedportrange udp"
             )
         else:

@@ -142,7 +142,7 @@ def services(*shapes: tuple[int, int]) -> list[Any]:
     spec = parse_upstream("tls://192.0.2.1")
     return [
         SimpleNamespace(
-            config=Config(upstreams=(spec,) * upstreams, listen=tuple(Endpoint("127.0.0.1", 53) for _ in range(listen))),
+            config=Config(upstreams=(spec,) * upstreams, listen=(HERE,) * listen),
             clients=SimpleNamespace(limit=0),
             delivery=SimpleNamespace(upstreams=[]),
         )

@@ -14,7 +14,7 @@ from _udp2tls.config import ConfigError
 from _udp2tls.process import Process, ProcessError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix users and groups")
-users = pytest.mark.skipif(find_spec("pwd") is None or find_spec("grp") is None, reason="Unix only: no pwd, no grp here")
+users = pytest.mark.skipif(find_spec("pwd") is None or find_spec("grp") is None, reason="Unix only: no pwd and grp")
 
 
 def test_nothing_asked_is_nothing_done() -> None:

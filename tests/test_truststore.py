@@ -17,7 +17,7 @@ from tests.authority import NAME, Authority
 from tests.test_tls import ask, connect, refusal, server_context
 
 truststore = pytest.importorskip("truststore")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no system's store to put an authority into")
+unix = pytest.mark.skipif(sys.platform == "win32", reason="there is no system's store to put an authority into")
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def session(certs: Authority, monkeypatch: pytest.MonkeyPatch) -> tls.Session:
 
 def test_it_is_for_windows_and_for_those_who_say_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = ("", "", frozenset[bytes](), dict[str, str]())
+    monkeypatch.setattr(tls, "_wine", lambda: False)
     assert tls.system_verifies(*nothing, platform="win32")
     assert not tls.system_verifies(*nothing, platform="linux")
     for said in (
@@ -36,10 +37,14 @@ def test_it_is_for_windows_and_for_those_who_say_nothing_else(monkeypatch: pytes
         ("", "", frozenset(), {"SSL_CERT_FILE": "x"}), ("", "", frozenset(), {"SSL_CERT_DIR": "x"}),
     ):  # fmt: skip
         assert not tls.system_verifies(*said, platform="win32")
+    monkeypatch.setattr(tls, "_wine", lambda: True)
+    assert not tls.system_verifies(*nothing, platform="win32"), "Wine would believe anybody"
+    monkeypatch.setattr(tls, "_wine", lambda: False)
     monkeypatch.setattr(tls, "find_spec", lambda name: None)
     assert not tls.system_verifies(*nothing, platform="win32")
 
 
+@unix
 def test_it_is_another_context(session: tls.Session) -> None:
     assert type(session.context).__module__.startswith("truststore")
     assert session.context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -48,6 +53,7 @@ def test_it_is_another_context(session: tls.Session) -> None:
     assert not session.context.hostname_checks_common_name
 
 
+@unix
 def test_who_is_trusted_is_asked_and_asked_again_on_a_resumed_connection(
     certs: Authority, session: tls.Session
 ) -> None:
@@ -58,11 +64,13 @@ def test_who_is_trusted_is_asked_and_asked_again_on_a_resumed_connection(
         assert client.resumed is resumed
 
 
+@unix
 def test_an_authority_the_system_does_not_know_is_refused(certs: Authority, session: tls.Session) -> None:
     assert "unable to get local issuer certificate" in refusal(session, certs.other_cert, certs.other_key)
     assert "self-signed certificate" in refusal(session, certs.self_signed_cert, certs.self_signed_key)
 
 
+@unix
 def test_names_and_dates_are_checked(certs: Authority, session: tls.Session) -> None:
     assert f"not valid for '{NAME}'" in refusal(session, certs.wrong_name_cert, certs.wrong_name_key)
     assert "expired" in refusal(session, certs.expired_cert, certs.expired_key)
@@ -70,6 +78,7 @@ def test_names_and_dates_are_checked(certs: Authority, session: tls.Session) -> 
     assert "IP address mismatch" in refusal(address, certs.server_cert, certs.server_key)
 
 
+@unix
 def test_a_refusal_after_the_handshake_is_a_refusal(
     certs: Authority, session: tls.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +91,11 @@ def test_a_refusal_after_the_handshake_is_a_refusal(
 
     monkeypatch.setattr(_api, "_verify_peercerts_impl", refuse)
     assert "not trusted by the system" in refusal(session, certs.server_cert, certs.server_key)
+
+
+@pytest.mark.skipif(sys.platform != "win32" or not tls._wine(), reason="Wine only")
+def test_wine_is_known() -> None:
+    assert not tls.system_verifies("", "", frozenset(), {})
 
 
 def test_a_file_of_authorities_is_the_only_trust(certs: Authority, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def winsock(code: int, kind: type[OSError] = OSError) -> OSError:
     if sys.platform == "win32":
         return OSError(0, "injected", None, code)  # Python finds the kind and the errno
     error = kind(code, "injected")
-    error.winerror = code
+    error.__dict__["winerror"] = code
     return error
 
 
@@ -175,3 +175,24 @@ def test_an_address_this_machine_lacks_is_known_by_windows_number() -> None:
     error = BindError(Endpoint("::1", 53), "UDP", winsock(10049))
     assert error.no_such_address
     assert "does not have the address" in str(error)
+
+
+def test_a_clock_that_stands_still_for_a_while_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """time.monotonic before Python 3.13: steps of 15.6 ms, so that things take no time at all."""
+    world = World(timeout=4.0)
+    step = 1 / 64
+    monkeypatch.setattr(world.forwarder, "_clock", lambda: world.clock.now // step * step)
+    for number in range(200):
+        world.ask(query(id=number))
+        world.serve(0.007)
+    assert len(world.replies()) == 200
+    first = len(world.opened)
+    world.ask(query(id=1000))
+    world.turns()
+    world.later(4.2)  # it fell silent: doubted, asked, replaced, given up
+    ((reply, _),) = world.replies()
+    assert reply[3] & 15 == 2
+    assert len(world.opened) > first
+    world.ask(query(id=1001))
+    world.serve(3.0)
+    assert answer(query(id=1001)) in [reply for reply, _ in world.replies()]

@@ -7,7 +7,7 @@ import pytest
 from tests import authority
 from tests.faults import registry, runner
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 # Latencies on a machine that does other things besides; what is right and wrong has no slack.
 SLACK = 3.0

@@ -134,8 +134,9 @@ def test_root_becomes_the_user_of_the_file_after_binding_a_low_port(certs: autho
     tmp_path.chmod(0o755)
     with scripted.Server(scripted.serve, scripted.good_context(certs)) as server:
         text = (
-            f"setuid = nobody\nsetgid = nogroup\npid =\n[dns]\nclient = yes\n"
-            f"accept = 127.0.0.1:{programs.free_port()}\nconnect = 127.0.0.1:{server.port}\nCAfile = {certs.ca_file}\nverifyChain = yes\ncheckIP = 127.0.0.1\n"
+            "setuid = nobody\nsetgid = nogroup\npid =\n[dns]\nclient = yes\n"
+            f"accept = 127.0.0.1:{programs.free_port()}\nconnect = 127.0.0.1:{server.port}\n"
+            f"CAfile = {certs.ca_file}\nverifyChain = yes\ncheckIP = 127.0.0.1\n"
         )
         with run(tmp_path, text) as bridge:
             message = asking.make_query("n3.test.example")
