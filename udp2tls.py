@@ -31,9 +31,10 @@ from _udp2tls.delivery import Delivery
 from _udp2tls.loop import READ, Loop
 from _udp2tls.naming import Naming
 from _udp2tls.pending import Pending
+from _udp2tls.selector import best_selector
 from _udp2tls.service import Service
 from _udp2tls.surroundings import LATE, Surroundings
-from _udp2tls.system import best_selector, bind_both, local_address_towards, open_stream_to
+from _udp2tls.system import bind_both, local_address_towards, open_stream_to
 
 __all__ = ["BindError", "Config", "ConfigError", "Forwarder", "__version__", "main"]
 

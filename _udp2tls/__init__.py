@@ -34,11 +34,12 @@ The rooms, from the wire upwards:
     checkup    one address of an upstream, tried step by step
     identity   certificates in words, and what to do when one is refused
     nssm       what --nssm prints: the commands that make a Windows service of it
-    system     sockets and the selector: the one room that makes them
+    selector   what waits for sockets
+    system     the one room that makes sockets, and what else is asked of the system
     demo       an embedded resolver with a throwaway certificate
 
 Imports point one way: ``stunnel_compat -> udp2tls -> _udp2tls``. Nothing here imports
-``udp2tls`` or ``time``, nothing but ``system`` imports ``socket`` or ``selectors``:
+``udp2tls`` or ``time``, nothing but ``system`` and ``selector`` imports ``socket`` or ``selectors``:
 sockets are given, bytes come in as arguments, and so does the time.
 """
 

@@ -67,9 +67,9 @@ def take_away() -> None:
 
 
 def pytest_configure(config: Any) -> None:
-    from _udp2tls import system
+    from _udp2tls import selector
 
-    assert isinstance(system.best_selector(), system.Select), "the program was imported before its surroundings changed"
+    assert isinstance(selector.best_selector(), selector.Select), "the program was imported too early"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
