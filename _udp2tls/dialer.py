@@ -126,7 +126,7 @@ class Dialer:
                 self._look_again(upstream.trials.retry_at)
                 continue
             self._trial_failed(upstream, now)  # until it has succeeded
-            self._call_one(upstream, calls, look_up, now, trial=True)
+            self._call_one(upstream, calls, look_up, now, trial=upstream.benched or not self._everyone)
 
     def _trial_failed(self, upstream: Upstream, now: float) -> None:
         trials = upstream.trials

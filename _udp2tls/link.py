@@ -183,7 +183,7 @@ class Link:
     def _wait(self) -> float:
         wait = self.path.patience(self.inflight) * self.slack
         if self.doubt == ASKED:
-            wait += max(PROBE_GRACE, self.path.trip)
+            wait += max(PROBE_GRACE, 1.1 * self.path.trip)
         return wait
 
     def grow_doubt(self) -> None:

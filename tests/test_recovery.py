@@ -12,6 +12,7 @@ import pytest
 
 from _udp2tls.config import Endpoint
 from _udp2tls.path import IDLE_LIMIT
+from _udp2tls.pending import Probe
 from tests.fakes import CLIENT, Tcp, World, answer, query
 
 
@@ -360,6 +361,29 @@ def test_whatever_happens_every_query_is_answered_once_and_the_tallies_agree(see
         chaos.world.later(0.1)
     for reply, _ in chaos.world.replies():
         chaos.replies[reply[:2]] += 1
-    assert len(chaos.world.forwarder.pending) == 0
+    waiting = chaos.world.forwarder.pending._by_message.values()
+    assert [one for one in waiting if not isinstance(one, Probe)] == []
     assert len(chaos.replies) == chaos.asked
     assert set(chaos.replies.values()) == {1}
+
+
+@pytest.mark.parametrize("rtt", [0.001, 0.02, 0.05, 0.1, 0.2])
+def test_a_connection_found_dead_costs_two_round_trips_before_another_is_raised(rtt: float) -> None:
+    """So that the answer comes within three round trips and a handshake, or within 300 ms."""
+    world = World()
+    link = None
+    for number in range(20):
+        world.ask(query(f"q{number}.example", id=number))
+        world.turns()
+        world.clock.now += rtt
+        link = world.link
+        link.feed(*(answer(frame) for frame in link.frames()))
+        world.turns()
+        world.later(0.3)
+    world.later(5.0)
+    began = world.clock.now
+    world.ask(query("dead.example", id=100))
+    while len(world.opened) == 1 and world.clock.now < began + 2:
+        world.later(0.005)
+    handshake = 2 * rtt
+    assert world.clock.now - began + handshake + rtt <= max(0.3, 3 * rtt + handshake) * 1.05
