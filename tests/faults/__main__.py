@@ -18,6 +18,9 @@ from tests.faults.report import Result
 def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no forwarder may outlive this
     options = _options()
+    if options.write:
+        results.write(_together(options.write))
+        return 0
     wanted = [one for one in registry.scenarios() if any(map(one.matches, options.scenario or ["*"]))]
     if not wanted:
         sys.exit("no such scenario")
@@ -49,6 +52,15 @@ def main() -> int:
     return 0 if all(one.passed for one in found if one.forwarder == "udp2tls") else 1
 
 
+def _together(files: list[str]) -> list[Result]:
+    """Return the results of several runs; of a forwarder that is in more than one, the last one's."""
+    found: dict[str, list[Result]] = {}
+    for file in files:
+        run = [Result(**one) for one in json.loads(Path(file).read_text())]
+        found |= {name: [one for one in run if one.forwarder == name] for name in {one.forwarder for one in run}}
+    return [result for name in forwarders.NAMES for result in found.get(name, [])]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="fault injection for DNS forwarders")
     parser.add_argument("--forwarder", action="append", choices=forwarders.NAMES, metavar="NAME",
@@ -59,6 +71,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help="the long version of scenarios that have one")
     parser.add_argument("--scale", type=float, default=1.0, help="stretch limits of time, for a busy machine")
     parser.add_argument("--json", metavar="FILE", help="write the results there also")
+    parser.add_argument("--write", metavar="FILE", nargs="+",
+                        help="run nothing; write RESULTS.md and the README's table from these --json files")  # fmt: skip
     parser.add_argument("--table", action="store_true", help="print a Markdown table at the end")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     return parser.parse_args()
