@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="stretch limits of time, for a busy machine")
     parser.add_argument("--json", metavar="FILE", help="write the results there also")
     parser.add_argument("--write", metavar="FILE", nargs="+",
-                        help="run nothing; write RESULTS.md and the README's table from these --json files")  # fmt: skip
+                        help="run nothing; write RESULTS.md and README's table from these --json files")  # fmt: skip
     parser.add_argument("--table", action="store_true", help="print a Markdown table at the end")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     return parser.parse_args()
