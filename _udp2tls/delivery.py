@@ -71,10 +71,14 @@ class Delivery:
                 codec = link.codec
                 if codec.room > 0 and not codec.closing:
                     return link
-        return self._least_bad()
+        return None
 
-    def _least_bad(self) -> Link | None:
-        """A doubted link is better than none: its queries move on when there is a better one."""
+    def least_bad(self) -> Link | None:
+        """Return a doubted link: for a new query better than none, for it moves on when there is a better one.
+
+        Not for queries that were sent before: they would be sent on and on, from one silent
+        link to the next.
+        """
         for link in self.links:
             if link.doubt == DOUBTED and not (link.goodbye or link.trial or link.codec.closing) and link.room():
                 return link
@@ -90,7 +94,7 @@ class Delivery:
                 self.links.sort(key=lambda link: link.path.rtt)
                 if self._turn % EXPLORE == 0:
                     self.links.append(self.links.pop(0))
-        return self.best()
+        return self.best() or self.least_bad()
 
     def take(self, room: int) -> list[Query]:
         """Remove and return up to ``room`` queries that still wait for a link, oldest first."""

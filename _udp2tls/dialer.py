@@ -9,6 +9,7 @@ The rules:
 - Upstreams are tried in order, those on the bench last. Within one, addresses start
   250 ms apart (RFC 8305 section 8); the next upstream starts when every address of the one
   before has failed, or has had ``HANDOVER`` seconds.
+- A silent server is not piled up with connections: three at a time, until one of them ends.
 - An attempt that hangs gets another beside it after a second, for its first packet may
   have been lost in an outage that is over by now.
 - A failed attempt makes its address rest, longer each time; an answer ends that.
@@ -20,11 +21,12 @@ The rules:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
 
 from _udp2tls.config import Endpoint
-from _udp2tls.link import Link
+from _udp2tls.link import DOUBTED, Link
 from _udp2tls.path import SPREAD
 from _udp2tls.upstream import Upstream
 
@@ -35,6 +37,7 @@ STAGGER = 0.25
 HANDOVER = 0.25
 
 # A SYN that got lost is sent again after one second, then three: by then another one is faster.
+# Attempts and silent connections at once to one address; it is given up when those are.
 REATTEMPT, MAX_ATTEMPTS = 1.0, 3
 
 # One name look-up that finds nothing is given up after this, as a connection would be.
@@ -59,6 +62,7 @@ class Dialer:
         self.deadline = math.inf
         self.reason = "no connection was tried yet"
         self._everyone = everyone
+        self._silent: Counter[Endpoint] = Counter()  # open links on which nothing is heard, by address
         self._random = random
 
     def plan(
@@ -73,6 +77,7 @@ class Dialer:
         calls: list[Call] = []
         look_up: list[Upstream] = []
         self.deadline = math.inf
+        self._silent = Counter(link.address for link in links if link.doubt == DOUBTED)
         if need:
             self._plan_needed(calls, look_up, now)
         elif more:
@@ -161,7 +166,7 @@ class Dialer:
             rest_until = upstream.path_of(address).retry_at
             if rest_until > now:
                 self._look_again(rest_until)
-            elif len(tries) >= MAX_ATTEMPTS:
+            elif len(tries) + self._silent[address] >= MAX_ATTEMPTS:
                 continue
             elif tries and max(tries) + REATTEMPT > now:
                 self._look_again(max(tries) + REATTEMPT)

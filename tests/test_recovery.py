@@ -387,3 +387,18 @@ def test_a_connection_found_dead_costs_two_round_trips_before_another_is_raised(
         world.later(0.005)
     handshake = 2 * rtt
     assert world.clock.now - began + handshake + rtt <= max(0.3, 3 * rtt + handshake) * 1.05
+
+
+def test_a_server_that_says_nothing_is_not_flooded_with_copies_nor_with_connections() -> None:
+    world = World(timeout=4.0)
+    seen: Counter[bytes] = Counter()
+    for number in range(300):
+        world.ask(query(f"q{number}.example", id=number))
+    for _ in range(80):
+        world.later(0.05)
+        for _, sock in world.opened:
+            seen.update(frame[12:] for frame in sock.frames() if frame[12])
+    assert len(world.opened) <= 6
+    assert sum(seen.values()) <= 2.1 * 300
+    world.later(0.5)
+    assert len(world.replies()) == 300
