@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """See the file's docstring. ``probes`` counts the answers of the last batch to our own questions."""
+    """See the file's docstring. ``probes`` counts answers to our own questions; whoever reads it sets it back."""
 
     def __init__(self, loop: Loop, pending: Pending, delivery: Delivery) -> None:
         self.clients: Clients  # who gets the answers; set once both exist
@@ -36,7 +36,7 @@ class Answers:
         """Hand answers to who asked; return how many were answers to anything."""
         match, undress, deliver, sealed = self._pending.match, edns.undress, self.clients.deliver, wire.SEALED
         sample = link.sample
-        self._receiving, self._kept, self.probes = link, 0, 0
+        self._receiving = link
         strays = 0
         for received in answers:
             matched = match(received)
@@ -64,17 +64,21 @@ class Answers:
         link.answered += answered
         self._loop.counts["answers"] += answered
         if strays:
-            self._note_strays(link)
-            return answered + self._kept
+            answered += self._note_strays(link)
         return answered
 
-    def _note_strays(self, link: Link) -> None:
-        """Something came that nobody waits for, or that answers another question."""
+    def _note_strays(self, link: Link) -> int:
+        """Something came that nobody waits for, or that answers another question, or that is asked elsewhere.
+
+        Returns how many of the last there were.
+        """
+        kept, self._kept = self._kept, 0
         pending, (unknown, mismatched) = self._pending, self._seen
         self._seen = pending.unknown, pending.mismatched
         link.stirred = True
         link.upstream.counts["late"] += pending.unknown - unknown
         link.upstream.counts["mismatched"] += pending.mismatched - mismatched
+        return kept
 
     def _sampled(self, link: Link, query: Query) -> None:
         """The query whose round trip is measured was answered on its link."""

@@ -53,7 +53,7 @@ class Link:
     __slots__ = (
         "address", "answered", "codec", "connected", "doubt", "drift", "goodbye", "heard", "idle_before", "inflight",
         "limited", "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
-        "slack", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "watched",
+        "slack", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "wants_sample", "watched",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, address: Endpoint, codec: Codec, now: float, *, trial: bool = False) -> None:
@@ -82,6 +82,7 @@ class Link:
         self.slack = 1.0  # by how much more patient it has become since its last answer to a client
         self.sample: Query | None = None  # whose round trip is being measured
         self.sampled_at = 0.0
+        self.wants_sample = True
         self.probe: Query | None = None  # our own question
         self.local = ""  # this machine's address at its end
         self.drift = 0.0  # the wall clock's seconds ahead of ours

@@ -88,8 +88,8 @@ class Links:
         link.inflight += len(batch)
         link.codec.send(batch, now)
         self._flush(link, self._streams[link])
-        if link.sample is None:
-            link.sample, link.sampled_at = queries[0], now
+        if link.wants_sample:
+            link.sample, link.sampled_at, link.wants_sample = queries[0], now, False
         link.sent += len(batch)
         if link.limited:
             link.note_limits()
@@ -156,6 +156,7 @@ class Links:
                 link.heard = now
                 if link.watched:
                     self._reconsider(link, only_probe=matched == self.answers.probes)
+                    self.answers.probes = 0
             if stream.ended:
                 self._end(link, "closed by the upstream", failed=link.failed, by_peer=True)
                 return
@@ -221,7 +222,7 @@ class Links:
 
     def _probe_answered(self, link: Link, answer: bytes, address: object) -> None:
         link.probe = None
-        self.answers.probes += 1
+        self.answers.probes += link.watched
         if link.trial and link in self._streams:
             if answer[3] & 15 in (wire.NOERROR, wire.NXDOMAIN):
                 for attempt in self._delivery.trial_passed(link, self._loop.now):
@@ -298,6 +299,7 @@ class Links:
         for link in self._streams:
             if link.sample is not None and not self._pending.holds(link.sample):
                 link.sample = None  # it was answered elsewhere, or its time was up
+            link.wants_sample = link.sample is None  # one round trip a look is enough
         calls, look_up = delivery.plan(now)
         self._send_waiting()
         while again := delivery.hedge.repeat(delivery.links, now):
