@@ -1,48 +1,16 @@
-"""The real thing on 127.0.0.1: dnsdist answers over TLS, udp2tls forwards, dnsperf asks.
-
-dnsdist answers every name at once from memory, so the forwarder is what is slow. With two
-cores the forwarder has the second to itself, and load and upstream share the first; with
-one, all share it. Only processes started here are ended.
-"""
+"""The real thing on 127.0.0.1: dnsdist answers over TLS, udp2tls forwards, dnsperf asks. See ``load``."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import udp2tls
 from _udp2tls import demo
-from bench import material
-
-NAMES = 100_000
-
-# What is needed besides this repository, by Debian package of the same name.
-PROGRAMS = ("dnsdist", "dnsperf")
+from bench import load
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-
-
-def missing() -> str:
-    """Return which programs are not installed, or an empty string."""
-    return ", ".join(program for program in PROGRAMS if not shutil.which(program))
-
-
-@dataclass(frozen=True)
-class Load:
-    """What dnsperf reported: seconds it ran, queries sent, and queries answered NOERROR."""
-
-    seconds: float
-    sent: int
-    answered: int
 
 
 class Loopback:
@@ -50,73 +18,23 @@ class Loopback:
 
     def __init__(self, folder: Path, files: demo.Files) -> None:
         self._folder = folder
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._forwarder_cores, self._other_cores = ({cores[1]}, {cores[0]}) if len(cores) > 1 else (set(), set())
-        (folder / "names").write_text("".join(f"q{number:06d}.bench.example A\n" for number in range(NAMES)))
-        self.upstream_port, self.plain_port, self.port = _free_ports(3)
-        (folder / "dnsdist.conf").write_text(self._dnsdist_conf(files))
-        self._upstream = self._start(
-            ["dnsdist", "--supervised", "--disable-syslog", "-C", "dnsdist.conf"], self._other_cores
-        )
-        self._forwarder = self._start([
-            sys.executable, udp2tls.__file__, "--listen", f"127.0.0.1:{self.port}", "--ca-file", files.ca_file,
-            "--upstream", f"tls://127.0.0.1:{self.upstream_port}#{demo.NAME}",
-        ], self._forwarder_cores)  # fmt: skip
-        try:
-            self._await(self.plain_port, self._upstream, "dnsdist")
-            self._await(self.port, self._forwarder, "udp2tls")
-        except BaseException:
-            self.close()
-            raise
-
-    def _dnsdist_conf(self, files: demo.Files) -> str:
-        tls = f'"127.0.0.1:{self.upstream_port}", "{files.server_file}", "{files.server_file}"'
-        return "\n".join((
-            'setACL({"127.0.0.0/8"})',
-            'setSecurityPollSuffix("")',  # else it asks the Internet about itself
-            "setMaxTCPClientThreads(1)",
-            "setTCPRecvTimeout(60)",  # by default idle connections are closed after 2 s
-            f'addTLSLocal({tls}, {{provider="openssl", maxInFlight=65535}})',
-            f'addLocal("127.0.0.1:{self.plain_port}")',
-            'addAction(AllRule(), SpoofAction("192.0.2.1", {ttl=3600}))',
-        ))  # fmt: skip
-
-    def _start(self, command: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{Path(command[0]).name}.log").open("ab") as log, _on(cores):
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
-
-    def _await(self, port: int, process: subprocess.Popen[bytes], name: str) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.connect(("127.0.0.1", port))
-            sock.settimeout(0.2)
-            for number in range(50):
-                if process.poll() is not None:
-                    break
-                with suppress(OSError):
-                    sock.send(material.query(number))
-                    sock.recv(4096)
-                    return
-                time.sleep(0.05)
-        raise RuntimeError(f"{name} does not answer; see the logs in {self._folder}")
-
-    def load(self, outstanding: int, seconds: int, *, rate: int = 0) -> Load:
-        """Run dnsperf; ``rate`` limits the queries per second."""
+        load.write_names(folder)
+        self._upstream = load.Upstream(folder, files.server_file, files.server_file)
+        (self.port,) = load.free_ports(1)
         command = [
-            "dnsperf", "-s", "127.0.0.1", "-p", str(self.port), "-d", "names", "-l", str(seconds),
-            "-q", str(outstanding), "-c", str(min(10, outstanding)), "-T", "1", "-t", "2",
-            "-O", "suppress=timeouts,congestion,sendfailed,sockready,unexpected",
+            sys.executable, udp2tls.__file__, "--listen", f"127.0.0.1:{self.port}", "--ca-file", files.ca_file,
+            "--upstream", f"tls://127.0.0.1:{self._upstream.port}#{demo.NAME}",
         ]  # fmt: skip
-        if rate:
-            command += ["-Q", str(rate)]
-        with _on(self._other_cores):
-            done = subprocess.run(
-                command, cwd=self._folder, capture_output=True, text=True, timeout=seconds + 30, check=True
-            )
-        return Load(
-            seconds=_figure(r"Run time \(s\):\s+([\d.]+)", done.stdout),
-            sent=int(_figure(r"Queries sent:\s+(\d+)", done.stdout)),
-            answered=int(_figure(r"NOERROR (\d+)", done.stdout)),
-        )
+        self._forwarder = load.start(command, folder, load.cores()[0])
+        if not load.answers(self.port, 10, lambda: self._forwarder.poll() is None):
+            self.close()
+            raise RuntimeError(f"udp2tls does not answer; see the logs in {folder}")
+
+    def load(self, outstanding: int, seconds: int, *, rate: int = 0) -> load.Load:
+        """Ask so many at a time; ``rate`` limits the queries per second."""
+        if outstanding == 1:
+            return load.one_at_a_time(self.port, seconds)
+        return load.dnsperf(self._folder, self.port, outstanding, seconds, rate=rate)
 
     def cpu(self) -> tuple[float, float]:
         """Return the seconds of CPU that the forwarder has used: in user mode, in the kernel."""
@@ -124,45 +42,5 @@ class Loopback:
         return int(fields[11]) / _TICKS, int(fields[12]) / _TICKS
 
     def close(self) -> None:
-        for process in (self._forwarder, self._upstream):
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _figure(pattern: str, text: str) -> float:
-    found = re.search(pattern, text)
-    return float(found[1]) if found else 0.0
-
-
-@contextmanager
-def _on(cores: set[int]) -> Iterator[None]:
-    """Processes started meanwhile stay on ``cores``, with all their threads; empty: anywhere."""
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports free for TCP and UDP; somebody could take one before we do."""
-    held: list[socket.socket] = []
-    ports: list[int] = []
-    while len(ports) < count:
-        tcp, udp = socket.socket(socket.AF_INET, socket.SOCK_STREAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        held += [tcp, udp]
-        with suppress(OSError):
-            tcp.bind(("127.0.0.1", 0))
-            udp.bind(tcp.getsockname())
-            ports.append(tcp.getsockname()[1])
-    for sock in held:
-        sock.close()
-    return ports
+        load.end(self._forwarder)
+        self._upstream.close()

@@ -1,8 +1,8 @@
 """The forwarder as its user runs it: real processes, real sockets, TLS, on loopback.
 
 Measured: queries per second, queries without an answer, and the CPU time of the
-forwarder's process per answered query, user and system, while dnsperf keeps 1, 100 or
-1000 queries under way. The last is the figure to compare; queries per second depend on
+forwarder's process per answered query, user and system, while 1, 100 or 1000 queries
+are kept under way. The last is the figure to compare; queries per second depend on
 what else the machine does.
 Not measured: start, the handshake (the connection is open), the network, a real resolver.
 The times in pytest-benchmark's own table are dnsperf's run time and say nothing.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from _udp2tls import demo
-from bench import loopback
+from bench import load
 from bench.loopback import Loopback
 from bench.meter import Meter
 
@@ -26,7 +26,7 @@ SECONDS = 4
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, files: demo.Files) -> Iterator[Loopback]:
-    if absent := loopback.missing():
+    if absent := load.missing():
         pytest.skip(f"not installed: {absent}")
     both = Loopback(tmp_path_factory.mktemp("loopback"), files)
     try:
@@ -40,18 +40,18 @@ def running(tmp_path_factory: pytest.TempPathFactory, files: demo.Files) -> Iter
 def test_end_to_end(meter: Meter, running: Loopback, outstanding: int) -> None:
     def work() -> dict[str, float]:
         user, system = running.cpu()
-        load = running.load(outstanding, SECONDS)
+        done = running.load(outstanding, SECONDS)
         now_user, now_system = running.cpu()
         user, system = now_user - user, now_system - system
-        per_query = 1e6 / max(1, load.answered)
+        per_query = 1e6 / max(1, done.answered)
         return {
             "outstanding": outstanding,
-            "per_second": load.answered / load.seconds,
-            "lost_percent": 100 * (1 - load.answered / load.sent),
+            "per_second": done.answered / done.seconds,
+            "lost_percent": done.lost_percent,
             "cpu_us": (user + system) * per_query,
             "user_us": user * per_query,
             "system_us": system * per_query,
-            "busy_percent": 100 * (user + system) / load.seconds,
+            "busy_percent": 100 * (user + system) / done.seconds,
         }
 
     meter.once(work)

@@ -57,6 +57,9 @@ class Bytestream:
         self.sent.append(data)
         return len(data)
 
+    def getsockopt(self, level: int, option: int) -> int:
+        return 0
+
     def setblocking(self, flag: bool) -> None:
         pass
 
