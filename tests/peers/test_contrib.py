@@ -25,7 +25,7 @@ from tests import authority
 from tests.peers import asking, programs, scripted
 from tests.peers.test_trust import pin_of
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 CONTRIB = programs.CHECKOUT / "contrib"
 INSTALLED = "/opt/udp2tls/bin/udp2tls"

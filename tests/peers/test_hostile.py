@@ -17,7 +17,7 @@ from tests import authority
 from tests.peers import asking, programs, scripted
 from tests.peers.conftest import Start
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 TIMEOUT = 3  # seconds, the forwarder's
 

@@ -12,7 +12,7 @@ import pytest
 from tests.peers import asking, programs, scripted
 from tests.peers.conftest import Start
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 OUTSTANDING = 1000
 

@@ -153,7 +153,7 @@ def test_every_recorded_case_has_stunnels_verdict(tmp_path: Path) -> None:
     command = " ".join(programs.command_line("{conf}"))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(CASES / "run_cases.py"), "--cmd", command, "--name", "udp2tls", "--udp",
-         "--compare", str(CASES / "results_stunnel.json"), "--work", str(tmp_path)],
+         "--compare", str(CASES / "results_stunnel.json"), "--work", str(tmp_path), "--timeout", "1.5"],
         env=programs.clean_environment(), capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     differences = [line for line in done.stdout.splitlines() if "<--" in line]

@@ -17,7 +17,7 @@ from tests.peers import programs
 from tests.stunnel_pki import LEAVES, Pki
 from tests.test_stunnel_verify import judge, server_context, session
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
 GREETING = b"hello"
 
