@@ -154,6 +154,12 @@ class Delivery:
             if link.upstream is upstream:
                 link.part("another upstream answers what this one refuses")
 
+    def hedged_answer(self, query: Query, link: Link) -> None:
+        """A query that was asked on two links got its answer, on ``link``."""
+        loser = self.hedge.answered(query, link)
+        if loser is not None:
+            self.unsent.extendleft(reversed(self.hedge.scatter(loser)))
+
     def link_started(self, link: Link) -> None:
         self.dialer.attempts.append(link)
         link.upstream.counts["connections"] += 1

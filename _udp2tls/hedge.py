@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 
 from _udp2tls.link import DOUBTED, HEAD_LIMIT, Link
+from _udp2tls.path import MANY
 from _udp2tls.pending import Pending, Probe, Query
 
 # Queries asked twice without proof that they must be: one in a hundred, or one in ten
@@ -64,6 +65,23 @@ class Hedge:
         self.budget -= len(chosen)
         return chosen
 
+    def scatter(self, link: Link) -> list[Query]:
+        """Return what ``link``, given up, still holds alone but for its oldest query, if that is a lot.
+
+        They are taken off it, to go over several connections at once: whatever held them up
+        there, one more queue would cost the last of them as much again.
+        """
+        written = [query for query in self._pending.written_to(link) if not isinstance(query, Probe)]
+        stuck = [query for query in written if query.link is link and query.other is None and query is not link.sample]
+        if len(stuck) < MANY:
+            return []
+        for query in stuck:
+            query.link = None
+        link.inflight -= len(stuck)
+        link.path.scatter()
+        link.upstream.counts["resent"] += len(stuck)
+        return stuck
+
     def earn(self, sent: int, now: float) -> None:
         """Add to the budget what time and traffic have earned; ``sent`` counts all queries so far."""
         earned = (now - self._reckoned_at) * PER_SECOND + (sent - self._sent) * PER_QUERY
@@ -75,8 +93,8 @@ class Hedge:
         written = self._pending.written_to(link)
         link.sample = next((query for query in written if not isinstance(query, Probe)), None)
 
-    def answered(self, query: Query, link: Link) -> None:
-        """A query that was asked on two links got its answer, on ``link``."""
+    def answered(self, query: Query, link: Link) -> Link | None:
+        """A query that was asked on two links got its answer, on ``link``; return a link that is given up for it."""
         for one in (query.link, query.other):
             if one is not None:
                 one.inflight -= 1
@@ -85,3 +103,5 @@ class Hedge:
             loser.part("silent, and its queries were answered on another connection")
             if loser.probe is not None and self._pending.drop(loser.probe):
                 loser.inflight -= 1
+            return loser
+        return None

@@ -70,6 +70,7 @@ class Path(Rest):
         self.trip = 0.0  # the shortest round trip seen: the network's own; 0.0: unknown
         self.capacity = 0  # queries a connection; 0: no limit seen
         self.width = 0  # queries at once on a connection; 0: no limit seen
+        self._scattering = False  # that limit is for the queries that wait now, and nothing learned
         self._idle = 0.0  # the limit that was told or learned; 0.0: neither
         self._idle_seen = 0.0
         self._count_seen = 0
@@ -143,11 +144,19 @@ class Path(Rest):
         self._stalls += STALLS if proven else 1
         if self._stalls >= STALLS:
             self._learn(now)
-            self.width = self.width or 1
+            self.width, self._scattering = 1, False
+
+    def scatter(self) -> None:
+        """Many were stuck on one connection: let those go over several, a few on each."""
+        if not self.width:
+            self.width, self._scattering = MANY, True
 
     def make_room(self, waiting: int) -> None:
         """With so many queries waiting, how many at once a connection that works on one at a time shall hold."""
-        if self.width:
+        if self._scattering:
+            if not waiting:
+                self.width, self._scattering = 0, False
+        elif self.width:
             # One, so that nobody waits behind a slow name, as long as the queue stays short.
             self.width = 1 + waiting // (SPREAD * MANY)
 
@@ -160,3 +169,4 @@ class Path(Rest):
             self._forget_at = math.inf
             self._idle = self._idle_seen = 0.0
             self.capacity = self.width = self._count_seen = self._stalls = 0
+            self._scattering = False

@@ -124,3 +124,22 @@ def test_the_budget_grows_with_traffic_and_slowly_with_time_to_a_limit() -> None
     assert hedge.budget == 2.0
     hedge.earn(1_000_000, 10.0)
     assert hedge.budget == BUDGET
+
+
+def test_many_stuck_queries_are_taken_off_a_link_that_is_given_up_but_for_its_oldest() -> None:
+    pair = Pair(100)
+    first = pair.repeat()[0]
+    assert pair.hedge.answered(first, pair.good) is pair.doubted
+    stuck = pair.hedge.scatter(pair.doubted)
+    assert len(stuck) == 99 - BUDGET
+    assert pair.queries[0] not in stuck
+    assert pair.doubted.inflight == BUDGET, "the oldest, and those that were asked on both"
+    assert pair.doubted.path.width
+
+
+def test_a_few_are_just_asked_again() -> None:
+    pair = Pair(5)
+    first = pair.repeat()[0]
+    assert pair.hedge.answered(first, pair.good) is pair.doubted
+    assert pair.hedge.scatter(pair.doubted) == []
+    assert not pair.doubted.path.width

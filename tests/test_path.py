@@ -143,3 +143,16 @@ def test_what_was_learned_is_forgotten_after_a_while() -> None:
     path.refresh(rules.BELIEF)
     assert not path.limited
     assert path.idle_limit == rules.IDLE_LIMIT
+
+
+def test_scattering_is_for_the_queries_that_wait_and_teaches_nothing() -> None:
+    path = Path()
+    path.scatter()
+    path.make_room(50)
+    assert path.width == rules.MANY
+    path.make_room(0)
+    assert not path.limited
+    path.note_stall(True, 0.0)
+    path.scatter()
+    path.make_room(0)
+    assert path.width == 1, "what was learned stays"
