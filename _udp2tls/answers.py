@@ -55,7 +55,7 @@ class Answers:
                         link.note_keepalive(keepalive)
             deliver(query.clients, answer, query)
             if query.other is not None:
-                self._delivery.hedged_answer(query, link)
+                self._delivery.hedged_answer(query, link, self._loop.now)
             elif query.link is not None:
                 query.link.inflight -= 1
             if query is sample:

@@ -27,6 +27,7 @@ from _udp2tls.dialer import Call, Dialer
 from _udp2tls.hedge import Hedge
 from _udp2tls.link import DOUBTED, IDLE, Link
 from _udp2tls.opinions import REFUSALS, Opinions
+from _udp2tls.path import Path
 from _udp2tls.pending import Pending, Probe, Query
 from _udp2tls.upstream import Upstream
 
@@ -122,8 +123,14 @@ class Delivery:
         if self.suspects:
             self._release_suspects(now)
         for link in self.links:
-            link.path.make_room(len(self.unsent))
+            path = link.path
+            path.make_room(len(self.unsent))
+            if path.gathered(len(self.unsent), now):
+                self._gather(path)
+            self._look_again(path.scattering_until)
             link.settle()
+        if len(self.links) > 1:
+            self._find_spares()
         waiting = self.waiting()
         trusted = [link for link in self.links if link.trusted and not self._spent(link)]
         held = any(link.doubt == DOUBTED and link.inflight for link in self.links)
@@ -154,11 +161,26 @@ class Delivery:
             if link.upstream is upstream:
                 link.part("another upstream answers what this one refuses")
 
-    def hedged_answer(self, query: Query, link: Link) -> None:
+    def hedged_answer(self, query: Query, link: Link, now: float) -> None:
         """A query that was asked on two links got its answer, on ``link``."""
         loser = self.hedge.answered(query, link)
         if loser is not None:
-            self.unsent.extendleft(reversed(self.hedge.scatter(loser)))
+            self.unsent.extendleft(reversed(self.hedge.scatter(loser, now)))
+
+    def _find_spares(self) -> None:
+        serving: dict[Path, Link] = {}
+        for link in self.links:
+            if link.trusted:
+                serving.setdefault(link.path, link)
+        for link in self.links:
+            link.spare = not link.limited and serving.get(link.path, link) is not link
+
+    def _gather(self, path: Path) -> None:
+        """One connection is enough again."""
+        links = [link for link in self.links if link.path is path and not link.goodbye]
+        links.sort(key=lambda link: not link.trusted)
+        for link in links[1:]:
+            link.part("one connection is enough again")
 
     def link_started(self, link: Link) -> None:
         self.dialer.attempts.append(link)
@@ -254,7 +276,7 @@ class Delivery:
         link.upstream.counts["silent"] += 1
         if link.idle_before >= IDLE:
             link.path.note_idle_death(link.idle_before, now)
-        elif link.answered:
+        elif link.answered and link.outdone:
             link.path.note_stall(False, now)
 
     def _again(self, lost: list[Query], now: float, *, hung_up: bool) -> None:

@@ -77,7 +77,7 @@ class Dialer:
         calls: list[Call] = []
         look_up: list[Upstream] = []
         self.deadline = math.inf
-        self._silent = Counter(link.address for link in links if link.doubt == DOUBTED)
+        self._silent = Counter(link.address for link in links if link.doubt == DOUBTED and not link.goodbye)
         if need:
             self._plan_needed(calls, look_up, now)
         elif more:

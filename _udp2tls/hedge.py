@@ -65,7 +65,7 @@ class Hedge:
         self.budget -= len(chosen)
         return chosen
 
-    def scatter(self, link: Link) -> list[Query]:
+    def scatter(self, link: Link, now: float) -> list[Query]:
         """Return what ``link``, given up, still holds alone but for its oldest query, if that is a lot.
 
         They are taken off it, to go over several connections at once: whatever held them up
@@ -78,7 +78,7 @@ class Hedge:
         for query in stuck:
             query.link = None
         link.inflight -= len(stuck)
-        link.path.scatter()
+        link.path.scatter(now)
         link.upstream.counts["resent"] += len(stuck)
         return stuck
 
@@ -100,6 +100,7 @@ class Hedge:
                 one.inflight -= 1
         loser = query.other if link is query.link else None
         if loser is not None and loser.doubt == DOUBTED and not loser.goodbye:
+            loser.outdone = True
             loser.part("silent, and its queries were answered on another connection")
             if loser.probe is not None and self._pending.drop(loser.probe):
                 loser.inflight -= 1

@@ -14,6 +14,7 @@ Any answer ends the doubt. ``deadline`` is when somebody must look at it again, 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from _udp2tls.codec import Codec
@@ -43,6 +44,9 @@ LINGER = 1.0
 # The upstream said goodbye and owes answers: it gets this long to send each.
 GOODBYE_LIMIT = 0.2
 
+# Of two connections that take queries one is kept for only so long when idle: there may be a next time.
+SPARE_LIMIT = 3.0
+
 # A connection was idle, and not just between two queries, from here on.
 IDLE = 1.0
 
@@ -52,8 +56,9 @@ class Link:
 
     __slots__ = (
         "address", "answered", "codec", "connected", "doubt", "drift", "goodbye", "heard", "idle_before", "inflight",
-        "limited", "local", "opened", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
-        "slack", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "wants_sample", "watched",
+        "limited", "local", "opened", "outdone", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
+        "slack", "spare", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "wants_sample",
+        "watched",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, address: Endpoint, codec: Codec, now: float, *, trial: bool = False) -> None:
@@ -73,6 +78,7 @@ class Link:
         self.answered = 0
         self.goodbye = False  # see part()
         self.parting = ""
+        self.outdone = False  # what waits here was answered on another connection
         self.trial = trial  # it must answer a query of ours before it gets a client's
         self.takes = False  # new queries may go here; see settle()
         self.limited = False  # what it takes at a time depends on more than its codec
@@ -87,6 +93,7 @@ class Link:
         self.local = ""  # this machine's address at its end
         self.drift = 0.0  # the wall clock's seconds ahead of ours
         self.resumed = False
+        self.spare = False  # another connection takes the queries
 
     def settle(self) -> None:
         """Find anew whether new queries may go here; call when anything it depends on has changed."""
@@ -178,7 +185,7 @@ class Link:
 
     @property
     def idle_limit(self) -> float:
-        return min(self.path.idle_limit, self.upstream.idle_limit)
+        return min(self.path.idle_limit, self.upstream.idle_limit, SPARE_LIMIT if self.spare else math.inf)
 
     @property
     def _wait(self) -> float:
@@ -188,8 +195,12 @@ class Link:
         return wait
 
     def grow_doubt(self) -> None:
-        """It stayed quiet for too long. With many waiting, a question of ours would tell nothing new."""
-        self.doubt = DOUBTED if self.doubt == ASKED or self.inflight >= MANY else ASKED
+        """It stayed quiet for too long. With many waiting, or where one waits behind another, a question
+        of ours would tell nothing new; unless they are here for having had no answer elsewhere.
+        """
+        told = self.inflight >= MANY or (self.path.width > 0 and self.inflight > 1)
+        told = told and not self.path.scattering
+        self.doubt = DOUBTED if self.doubt == ASKED or told else ASKED
         self.stirred = False
         self.settle()
 

@@ -68,7 +68,7 @@ class Links:
 
     def _write(self, link: Link, queries: list[Query]) -> None:
         room = link.room() if link.limited else link.codec.room
-        if len(queries) > room:
+        if len(queries) > room and not (queries[0] is link.probe and link.codec.room):
             self._delivery.unsent.extendleft(reversed(queries[room:]))
             self._loop.look_soon()
             queries = queries[:room]
@@ -78,7 +78,8 @@ class Links:
             link.waiting_since = now
             link.idle_before = idle = now - link.heard
             if idle >= IDLE and (reason := self._surroundings.changed(link, self._loop.now)):
-                self._delivery.unsent.extendleft(reversed(queries))
+                # Those that are under way elsewhere come back from there.
+                self._delivery.unsent.extendleft(query for query in reversed(queries) if query.link is None)
                 self.start_over(reason)
                 return
         dress, batch = edns.dress, []
@@ -177,6 +178,7 @@ class Links:
         """Something was heard on a link that is doubted, or that takes few queries at a time."""
         if link.doubt or link.slack > 1:
             link.calm_down(only_probe=only_probe)
+            self._loop.look_soon()
         else:
             link.settle()
 
@@ -212,7 +214,7 @@ class Links:
 
     def _ask(self, link: Link) -> None:
         """Ask a question of our own on a link, to see whether it lives; unless it takes one query at a time."""
-        if link.probe is not None or not link.room():
+        if link.probe is not None or not (link.room() or link.path.scattering):
             return
         probe = self._pending.add_probe(partial(self._probe_answered, link), self._loop.now)
         if probe is not None:

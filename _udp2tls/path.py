@@ -31,7 +31,7 @@ SHORTEST_IDLE = 0.5
 
 # How long nothing may be heard while queries wait: a few round trips, and within these.
 # A cold name takes a resolver hundreds of ms, so below 0.1 s silence means nothing, except
-# where ``MANY`` wait at once: then some have short answers.
+# where ``MANY`` wait at once: then some have short answers; and where one waits behind another.
 LEAST_PATIENCE, LEAST_PATIENCE_OF_MANY, MOST_PATIENCE = 0.1, 0.06, 1.0
 MANY = 8
 
@@ -40,6 +40,10 @@ STALLS = 4
 
 # Connections at once to a server that takes one query at a time, or one a connection.
 SPREAD = 8
+
+# Queries stuck on one connection go over several for so long. If they still wait then, it is not
+# for each other, and newer ones must not wait behind them.
+SCATTERING = 0.25
 
 
 class Rest:
@@ -70,7 +74,7 @@ class Path(Rest):
         self.trip = 0.0  # the shortest round trip seen: the network's own; 0.0: unknown
         self.capacity = 0  # queries a connection; 0: no limit seen
         self.width = 0  # queries at once on a connection; 0: no limit seen
-        self._scattering = False  # that limit is for the queries that wait now, and nothing learned
+        self.scattering_until = math.inf  # until then that limit is for queries that were stuck, and nothing learned
         self._idle = 0.0  # the limit that was told or learned; 0.0: neither
         self._idle_seen = 0.0
         self._count_seen = 0
@@ -96,7 +100,7 @@ class Path(Rest):
         # Twice the deviation, where a retransmission (RFC 6298) would wait for four times: to
         # become suspicious is cheap.
         expected = self.rtt + 2 * self.deviation if self.rtt else 2 * self.trip
-        least = LEAST_PATIENCE if waiting < MANY else LEAST_PATIENCE_OF_MANY
+        least = LEAST_PATIENCE_OF_MANY if waiting >= MANY or (self.width and waiting > 1) else LEAST_PATIENCE
         return min(MOST_PATIENCE, max(least, expected))
 
     @property
@@ -144,19 +148,28 @@ class Path(Rest):
         self._stalls += STALLS if proven else 1
         if self._stalls >= STALLS:
             self._learn(now)
-            self.width, self._scattering = 1, False
+            self.width, self.scattering_until = 1, math.inf
 
-    def scatter(self) -> None:
+    def scatter(self, now: float) -> None:
         """Many were stuck on one connection: let those go over several, a few on each."""
         if not self.width:
-            self.width, self._scattering = MANY, True
+            self.width, self.scattering_until = MANY, now + SCATTERING
+
+    @property
+    def scattering(self) -> bool:
+        """True while queries that were stuck go over several connections."""
+        return self.scattering_until < math.inf
+
+    def gathered(self, waiting: int, now: float) -> bool:
+        """True, once, when the queries that were stuck need several connections no more."""
+        if not self.scattering or (waiting and now < self.scattering_until):
+            return False
+        self.width, self.scattering_until = 0, math.inf
+        return True
 
     def make_room(self, waiting: int) -> None:
         """With so many queries waiting, how many at once a connection that works on one at a time shall hold."""
-        if self._scattering:
-            if not waiting:
-                self.width, self._scattering = 0, False
-        elif self.width:
+        if self.width and not self.scattering:
             # One, so that nobody waits behind a slow name, as long as the queue stays short.
             self.width = 1 + waiting // (SPREAD * MANY)
 
@@ -169,4 +182,4 @@ class Path(Rest):
             self._forget_at = math.inf
             self._idle = self._idle_seen = 0.0
             self.capacity = self.width = self._count_seen = self._stalls = 0
-            self._scattering = False
+            self.scattering_until = math.inf

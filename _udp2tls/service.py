@@ -103,6 +103,7 @@ class Service:
         """Return the extended error for a query whose time is up, and the words that go with it."""
         if query.expires > self._loop.now:
             return edns.OTHER, "too many queries are waiting"
-        if query.link is None:
+        link = query.link or next(iter(self.delivery.links), None)
+        if link is None:
             return edns.NETWORK_ERROR, self.delivery.reason
-        return edns.NO_REACHABLE_AUTHORITY, f"no answer from {query.link.upstream}"
+        return edns.NO_REACHABLE_AUTHORITY, f"no answer from {link.upstream}"

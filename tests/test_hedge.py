@@ -130,7 +130,7 @@ def test_many_stuck_queries_are_taken_off_a_link_that_is_given_up_but_for_its_ol
     pair = Pair(100)
     first = pair.repeat()[0]
     assert pair.hedge.answered(first, pair.good) is pair.doubted
-    stuck = pair.hedge.scatter(pair.doubted)
+    stuck = pair.hedge.scatter(pair.doubted, pair.now)
     assert len(stuck) == 99 - BUDGET
     assert pair.queries[0] not in stuck
     assert pair.doubted.inflight == BUDGET, "the oldest, and those that were asked on both"
@@ -141,5 +141,5 @@ def test_a_few_are_just_asked_again() -> None:
     pair = Pair(5)
     first = pair.repeat()[0]
     assert pair.hedge.answered(first, pair.good) is pair.doubted
-    assert pair.hedge.scatter(pair.doubted) == []
+    assert pair.hedge.scatter(pair.doubted, pair.now) == []
     assert not pair.doubted.path.width

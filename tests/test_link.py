@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from _udp2tls.config import Endpoint, parse_upstream
@@ -13,6 +15,7 @@ from _udp2tls.link import (
     LINGER,
     PROBE_GRACE,
     SILENCE_LIMIT,
+    SPARE_LIMIT,
     Link,
 )  # fmt: skip
 from _udp2tls.path import IDLE_LIMIT, LEAST_PATIENCE, LONGEST_IDLE, MANY
@@ -184,3 +187,33 @@ def test_the_codecs_own_deadline_counts() -> None:
     link.note_open(11.0)
     link.codec.deadline = 12.0
     assert link.deadline == 12.0
+
+
+@pytest.mark.parametrize(
+    ("width", "until", "waiting", "stage"),
+    [
+        (0, math.inf, 1, ASKED),
+        (0, math.inf, MANY, DOUBTED),
+        (1, math.inf, 1, ASKED),
+        (1, math.inf, 2, DOUBTED),
+        (MANY, 11.0, MANY, ASKED),
+    ],
+    ids=["a few", "many", "alone on a serial server", "behind another there", "unanswered elsewhere"],
+)  # fmt: skip
+def test_a_question_of_our_own_comes_first_where_it_can_tell_anything(
+    width: int, until: float, waiting: int, stage: int
+) -> None:
+    link = new()
+    link.note_open(10.0)
+    link.path.width, link.path.scattering_until = width, until
+    link.inflight = waiting
+    link.grow_doubt()
+    assert link.doubt == stage
+
+
+def test_a_spare_connection_is_not_kept_for_long() -> None:
+    link = new()
+    link.note_open(10.0)
+    assert link.deadline == 10.0 + IDLE_LIMIT
+    link.spare = True
+    assert link.deadline == 10.0 + SPARE_LIMIT

@@ -55,6 +55,8 @@ def test_silence_says_more_when_many_wait() -> None:
     path = Path()
     path.sample(0.001)
     assert path.patience(rules.MANY) == rules.LEAST_PATIENCE_OF_MANY < path.patience(1)
+    path.width = 1
+    assert path.patience(1) == path.patience(2) + rules.LEAST_PATIENCE - rules.LEAST_PATIENCE_OF_MANY
 
 
 def test_a_keepalive_value_is_kept_to_with_a_margin_and_a_limit() -> None:
@@ -147,12 +149,22 @@ def test_what_was_learned_is_forgotten_after_a_while() -> None:
 
 def test_scattering_is_for_the_queries_that_wait_and_teaches_nothing() -> None:
     path = Path()
-    path.scatter()
+    path.scatter(0.0)
     path.make_room(50)
+    assert not path.gathered(50, 0.0)
     assert path.width == rules.MANY
-    path.make_room(0)
+    assert path.gathered(0, 0.01)
+    assert not path.gathered(0, 0.01), "said once"
     assert not path.limited
     path.note_stall(True, 0.0)
-    path.scatter()
+    path.scatter(0.0)
+    assert not path.gathered(0, 0.0)
     path.make_room(0)
     assert path.width == 1, "what was learned stays"
+
+
+def test_scattering_ends_soon_even_if_the_queries_wait_on() -> None:
+    path = Path()
+    path.scatter(1.0)
+    assert path.gathered(50, 1.0 + rules.SCATTERING)
+    assert not path.limited

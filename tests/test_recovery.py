@@ -350,7 +350,7 @@ class Chaos:
         assert len(self.world.selector.keys) == len(delivery.links) + len(delivery.dialer.attempts) + 2
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(30), 1073, 2039])
 def test_whatever_happens_every_query_is_answered_once_and_the_tallies_agree(seed: int) -> None:
     chaos = Chaos(seed)
     for _ in range(250):
@@ -402,3 +402,62 @@ def test_a_server_that_says_nothing_is_not_flooded_with_copies_nor_with_connecti
     assert sum(seen.values()) <= 2.1 * 300
     world.later(0.5)
     assert len(world.replies()) == 300
+
+
+def test_names_that_never_get_an_answer_hold_up_no_others_and_leave_no_connections_behind() -> None:
+    world = World(timeout=4.0)
+    settled(world)
+    world.ask(*(query(f"{'good' if 0 < number < 9 else 'bad'}{number}.example", id=number) for number in range(120)))
+    world.later(0.01)  # and this connection loses all of them
+
+    def answer_most(seconds: float) -> None:
+        for _ in range(round(seconds / 0.01)):
+            world.later(0.01)
+            for _, sock in world.opened[1:]:
+                if not sock.closed:
+                    sock.feed(*(answer(frame) for frame in sock.frames() if frame[13:16] != b"bad"))
+            world.turns(2)
+
+    answer_most(0.6)
+    assert {int.from_bytes(reply[:2], "big") for reply, _ in world.replies()} == {*range(1, 9)}
+    late = []
+    for number in range(200, 350):
+        world.ask(query(f"new{number}.example", id=number))
+        answer_most(0.02)
+        if [reply[:2] for reply, _ in world.replies()] != [number.to_bytes(2, "big")]:
+            late.append(number)
+    assert not late
+    answer_most(5.0)
+    assert sum(not sock.closed for _, sock in world.opened) <= 2
+
+
+def test_a_connection_that_stood_in_for_another_is_closed_soon_when_that_one_works_again() -> None:
+    world = World()
+    first = settled(world)
+    world.ask(query("slow.example", 2))
+    world.later(0.3)
+    assert len(world.opened) == 2
+    second = world.link
+    first.feed(*(answer(frame) for frame in first.frames()))
+    for number in range(50):
+        world.ask(query(f"q{number}.example", number))
+        world.turns()
+        first.feed(*(answer(frame) for frame in first.frames()))
+        world.later(0.1)
+    assert len(world.replies()) == 51
+    assert second.closed
+    assert not first.closed
+
+
+def test_a_connection_left_for_names_that_have_no_answer_is_closed_when_nobody_waits_for_them_any_more() -> None:
+    world = World(timeout=2.0)
+    first = settled(world)
+    world.ask(query("bad.example", 2))
+    world.later(0.3)
+    for number in range(30):
+        world.ask(query(f"q{number}.example", number))
+        world.turns()
+        world.link.feed(*(answer(frame) for frame in world.link.frames() if frame[13:16] != b"bad"))
+        world.later(0.1)
+    assert first.closed
+    assert not world.link.closed

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
+from _udp2tls.path import SPREAD
 from tests import authority
 from tests.peers import asking, programs, scripted
 from tests.peers.conftest import Start
@@ -270,7 +271,9 @@ def test_an_upstreams_nonsense_harms_nobody_but_who_asked_for_it(
         assert lied_to.unanswered == 0
         assert lied_to.stray == []
         _assert_all_right(steady)
-        assert bridge.open_files() <= files + 1
+        # Lies can teach that this server works on one query at a time, or takes so many a connection: then
+        # several are kept. Those on which a query was left without an answer go when its time is up.
+        scripted.wait_until(lambda: bridge.open_files() < files + SPREAD)
 
 
 def test_a_forged_answer_under_a_right_id_is_not_believed(certs: authority.Authority, start: Start) -> None:

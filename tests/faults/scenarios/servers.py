@@ -70,6 +70,9 @@ async def serial_and_slow(stage: Stage, report: Report) -> None:
         report.expect(slow.verdict == "right", f"burst {turn + 1}: slow one {slow.verdict}")
         report.within(slow.took, 4.5, "it came after")
         report.expect(others.all_right, f"the others: {others}")
+        places = [one.took for one in normal.asks]
+        lag = max((one.took - place for one, place in zip(burst.asks, places) if one is not slow), default=0.0)
+        report.note(f"none more than {shown(lag)} after its place in the burst without the slow name")
         if turn == 0:
             report.within(others.worst, 0.6, "the last after")
         if turn == 2:
