@@ -25,6 +25,9 @@ The rooms, from the wire upwards:
     naming     looking up names while the loop goes on
     lookup     an upstream's address through encrypted resolvers
     config     what the user asked for, checked
+    stamps     DNS stamps, sdns://...: text and binary form
+    stamp_fields  what a DNS stamp says, and what each field of it may hold
+    stamp_json    DNS stamps as JSON, and what --stamp prints
     toml       a TOML file becomes command-line options
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew

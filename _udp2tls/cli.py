@@ -59,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-l", "--listen", metavar="ADDR[:PORT]", action="append",
                    help="serve UDP and TCP there; repeatable (default: 127.0.0.1:53 and [::1]:53)")  # fmt: skip
     p.add_argument("-u", "--upstream", metavar="tls://HOST[:853][#NAME]", action="append",
-                   help="ask this resolver; NAME is what its certificate must carry (default: HOST). "
-                        f"Repeatable, in order of preference (default: {DEFAULT_UPSTREAM})")  # fmt: skip
+                   help="ask this resolver; NAME is what its certificate must carry (default: HOST). Or a DNS stamp, "
+                        f"sdns://... Repeatable, in order of preference (default: {DEFAULT_UPSTREAM})")  # fmt: skip
     p.add_argument("--strategy", metavar="ordered|rotate|fastest",
                    help="with several upstreams: the first that works and back to it (default), each in turn, "
                         "or the one that answers fastest")  # fmt: skip
@@ -87,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--nssm", action="store_true",
                    help="print the commands that make a Windows service of it with these options")  # fmt: skip
     p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
+    p.add_argument("--stamp", metavar="sdns://...|JSON|-",
+                   help="print a DNS stamp as JSON, or the stamp that JSON (-: standard input) describes")  # fmt: skip
     p.add_argument("--doctor", action="store_true",
                    help="try every upstream and listening address, print what was found, exit 0 or 1")  # fmt: skip
     p.add_argument("--demo", action="store_true",
@@ -195,6 +197,7 @@ def check(settings: Config) -> str:
             "over TLS at " + ", ".join(s.host for s in settings.bootstrap)
             if settings.bootstrap else "by the system's resolver"
         )  # fmt: skip
+        found += ", its chain must match a hash of the stamp" if spec.hashes else ""
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, certificate must be for {spec.name}{found}")
     if len(settings.upstreams) > 1:
         lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
@@ -215,6 +218,11 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
     try:
         log.mend_streams()
         options = parser().parse_args(argv, argparse.Namespace(given=tuple(argv)))
+        if options.stamp is not None:
+            from _udp2tls import stamp_json
+
+            print(stamp_json.convert(options.stamp, sys.stdin))
+            return 0
         if options.demo:
             return _demo(options, forwarder_type)
         if options.file and not options.file.endswith(".toml"):

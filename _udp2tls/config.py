@@ -125,6 +125,7 @@ class UpstreamSpec:
     host: str
     port: int
     name: str
+    hashes: frozenset[bytes] = frozenset()  # of a stamp: SHA-256 of a TBSCertificate; one must be in the chain
 
     @property
     def literal(self) -> bool:
@@ -222,7 +223,11 @@ def parse_endpoint(text: str, where: str, default_port: int = DNS_PORT) -> Endpo
 
 
 def parse_upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
-    """Read ``tls://HOST[:PORT][#NAME]``."""
+    """Read ``tls://HOST[:PORT][#NAME]``, or a DNS stamp."""
+    if text.startswith("sdns:"):
+        from _udp2tls import stamps  # few need them, and everybody starts
+
+        return stamps.upstream(text, where)
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() != "tls":
         raise ConfigError(
@@ -245,18 +250,26 @@ def parse_upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
     return UpstreamSpec(host, port, name or host)
 
 
-def _host_name(name: str, text: str, at: int, where: str) -> str:
+def ascii_name(name: str) -> str:
+    """Return a host name as A-labels in lower case, without the final dot; empty when it is none."""
     try:
-        ascii_name = name.encode("ascii").decode() if name.isascii() else name.encode("idna").decode("ascii")
+        ascii_ = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
-        ascii_name = ""
-    if not _HOST_NAME.fullmatch(ascii_name) or re.fullmatch(r"[0-9.]+", ascii_name):
+        return ""
+    if not _HOST_NAME.fullmatch(ascii_) or re.fullmatch(r"[0-9.]+", ascii_):
+        return ""
+    return ascii_.rstrip(".").lower()
+
+
+def _host_name(name: str, text: str, at: int, where: str) -> str:
+    found = ascii_name(name)
+    if not found:
         raise ConfigError(
             f"{name!r} is neither an IP address nor a host name",
             text=text, span=(at, at + max(1, len(name))), where=where,
             remedy="write tls://HOST[:853][#NAME]; IPv6 in brackets: tls://[2620:fe::fe]#dns.quad9.net",
         )  # fmt: skip
-    return ascii_name.rstrip(".").lower()
+    return found
 
 
 def _split_port(

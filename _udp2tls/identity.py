@@ -136,6 +136,11 @@ def remedy(
 ) -> str:
     """Say what to do about a certificate that was refused."""
     cause = error.__cause__
+    if "no hash of the stamp matches" in str(error):
+        return (
+            "another authority signed it than the stamp says, or it is not the server the stamp is for. Get the"
+            " operator's present stamp; if it says the same, choose another upstream"
+        )
     if not isinstance(cause, ssl.SSLCertVerificationError) and "no pin matches" not in str(error):
         return "the stunnel.conf asks for something else; correct it there, if this is the server you mean"
     if not isinstance(cause, ssl.SSLCertVerificationError):

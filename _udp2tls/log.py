@@ -91,6 +91,7 @@ def not_listening(endpoint: object, reason: str) -> None:
 def forwarding(upstream: Upstream, rank: int, service: str = "") -> None:
     spec = upstream.spec
     pins = f", {len(upstream.session.pins)} pin(s)" if upstream.session.pins else ""
+    pins += f", {len(spec.hashes)} hash(es)" if spec.hashes else ""
     whom = upstream.session.requirement or f"certificate must be for {spec.name}"
     _log.info("%supstream %d: %s, %s%s", f"[{service}] " if service else "", rank, spec, whom, pins)
 

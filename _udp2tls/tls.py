@@ -37,9 +37,10 @@ class Session:
     """What outlives a connection: how to authenticate the peer, and the last ticket.
 
     ``pins`` are SHA-256 digests of SubjectPublicKeyInfo (RFC 7858 section 4.2); one of
-    them must be in the verified chain, besides everything else that is checked.
+    them must be in the verified chain, besides everything else that is checked. ``hashes``
+    likewise, but of TBSCertificates, as DNS stamps have them.
     The ticket comes from a fully authenticated connection and goes with one name
-    and one set of pins, so resuming passes around none of the checks.
+    and one set of pins and hashes, so resuming passes around none of the checks.
     ``check`` is for a context that leaves something unchecked: it is called after every
     handshake, resumed or not, and raises CertificateError. ``sni`` is the name told to
     the server: None for ``name``, empty for none.
@@ -52,6 +53,7 @@ class Session:
     check: Callable[[ssl.SSLObject], None] | None = None
     resume: bool = True
     sni: str | None = None
+    hashes: frozenset[bytes] = frozenset()
     requirement: str = ""  # what is asked of the peer, in words, where that is more or less than its name
 
 
@@ -167,6 +169,8 @@ class Tls:
             raise ProtocolError(f"TLS handshake: {_words(error)}") from error
         if self._session and self._session.pins and not self._tls.session_reused:
             _check_pins(self._tls, self._session.pins)
+        if self._session and self._session.hashes and not self._tls.session_reused:
+            _check_hashes(self._tls, self._session.hashes)
         if self._session and self._session.check:
             self._session.check(self._tls)
         self.authenticated = True
@@ -210,6 +214,13 @@ def _check_pins(tls: ssl.SSLObject, pins: frozenset[bytes]) -> None:
         raise CertificateError(f"certificate refused: no pin matches; the server's chain has {found}")
 
 
+def _check_hashes(tls: ssl.SSLObject, hashes: frozenset[bytes]) -> None:
+    seen = [tbs_digest(der) for der in chain_of(tls)]
+    if not hashes.intersection(seen):
+        found = ", ".join(digest.hex() for digest in seen)
+        raise CertificateError(f"certificate refused: no hash of the stamp matches; the server's chain has {found}")
+
+
 def chain_of(tls: ssl.SSLObject, kind: str = "verified") -> list[bytes]:
     """Return the chain OpenSSL verified, as DER, leaf first; or ("unverified") what the peer sent.
 
@@ -235,6 +246,13 @@ def spki_digest(der: bytes) -> bytes:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
+def tbs_digest(der: bytes) -> bytes:
+    """Return the SHA-256 of a certificate's TBSCertificate, the part that is signed."""
+    from cryptography import x509
+
+    return hashlib.sha256(x509.load_der_x509_certificate(der).tbs_certificate_bytes).digest()
+
+
 def format_pin(digest: bytes) -> str:
     """Return a digest as ``--pin`` takes it."""
     return "sha256/" + base64.b64encode(digest).decode("ascii")
@@ -246,8 +264,8 @@ def system_verifies(
     """True where Windows shall verify in place of OpenSSL, through the package truststore.
 
     Windows fetches many authorities only when it verifies something itself; OpenSSL would
-    not know them. Not when the user says whom to trust; nor with pins, for there is no chain
-    verified here that they could be looked for in; nor with a client certificate, which
+    not know them. Not when the user says whom to trust; nor with pins or hashes, for there is no
+    chain verified here that they could be looked for in; nor with a client certificate, which
     would be sent before the server's is looked at.
     """
     said = ca_file or certificate or pins or environment.get("SSL_CERT_FILE") or environment.get("SSL_CERT_DIR")

@@ -78,6 +78,8 @@ def build(config: Config) -> list[Upstream]:
     """Make the configured upstreams; they share one TLS context. Raises ConfigError."""
     if config.pins:
         _require("cryptography", "--pin")
+    if any(spec.hashes for spec in config.upstreams):
+        _require("cryptography", "--upstream with a stamp that has hashes")
     if config.bootstrap:
         _require("dnslib", "--bootstrap")
     return _build(config, config.upstreams, config.pins)
@@ -98,9 +100,10 @@ def _build(config: Config, specs: tuple[UpstreamSpec, ...], pins: frozenset[byte
     if config.sessions:
         upstreams = [Upstream(spec, config.sessions(spec)) for spec in specs]
     else:
-        by_system = tls.system_verifies(config.ca_file, config.client_cert, pins, os.environ)
+        looked_for = pins.union(*(spec.hashes for spec in specs))
+        by_system = tls.system_verifies(config.ca_file, config.client_cert, looked_for, os.environ)
         context = tls.client_context(config.ca_file, config.client_cert, config.client_key, by_system=by_system)
-        upstreams = [Upstream(spec, tls.Session(context, spec.name, pins)) for spec in specs]
+        upstreams = [Upstream(spec, tls.Session(context, spec.name, pins, hashes=spec.hashes)) for spec in specs]
     for upstream in upstreams:
         upstream.tcp_limit = min(TCP_LIMIT, config.connect_limit)
         upstream.connect_limit = min(CONNECT_LIMIT, config.connect_limit + config.handshake_limit)

@@ -89,6 +89,9 @@ def test_every_other_option_reaches_the_configuration() -> None:
         (["-l", "127.0.0.1:99999"], "    127.0.0.1:99999\n              ~~~~^"),
         (["-l", "0.0.0.0"], "--listen: listening on 0.0.0.0:53 would serve everyone who can reach it"),
         (["-u", "udp://9.9.9.9"], "    udp://9.9.9.9\n    ~~^"),
+        (["-u", "sdns://AAcAAAAAAAAABzguOC44Ljg"], "--upstream: plain DNS is not encrypted"),
+        (["-u", "sdns://AAc"], "--upstream: it ends 7 bytes too early\n    sdns://AAc\n            ~^"),
+        (["--stamp", "sdns://AAc"], "--stamp: it ends 7 bytes too early"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a number of seconds"),
         (["--timeout", "0"], "--timeout: 0 is not between"),
         (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),
@@ -141,6 +144,15 @@ def test_check_says_what_the_configuration_means(capsys: pytest.CaptureFixture[s
         "clients   this machine and 10.0.0.0/8",
         "timeout   4 s, then SERVFAIL with the reason",
     ]
+
+
+def test_check_says_that_a_stamps_hashes_are_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    stamp = "sdns://AwcAAAAAAAAADDEuMS4xLjE6ODg1MyDDhGvyS56TymQnTA7GfB7MXgJP_KzS10AZNQ6B_lRq5BJjbG91ZGZsYXJlLWRucy5jb20"
+    assert udp2tls.main(["--check", "-u", stamp]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == (
+        "upstream  1. 1.1.1.1 port 8853, certificate must be for cloudflare-dns.com,"
+        " its chain must match a hash of the stamp"
+    )
 
 
 def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:

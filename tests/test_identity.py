@@ -117,6 +117,11 @@ def test_every_refusal_has_its_remedy(code: int, said: str) -> None:
     assert said in identity.remedy(refused(code), SPEC, AT, [], NOW)
 
 
+def test_a_hash_that_does_not_match_is_not_talked_away() -> None:
+    said = identity.remedy(CertificateError("certificate refused: no hash of the stamp matches; x"), SPEC, AT, [], NOW)
+    assert "not the server the stamp is for" in said
+
+
 def test_a_pin_that_does_not_match_is_not_talked_away() -> None:
     said = identity.remedy(CertificateError("no pin matches"), SPEC, AT, [], NOW)
     assert "not the server you pinned" in said

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import udp2tls
-from _udp2tls import log
+from _udp2tls import log, upstream
+from _udp2tls.config import Config, UpstreamSpec
 from tests.fakes import World, answer, query
 
 
@@ -174,3 +175,12 @@ def test_what_a_code_page_cannot_say_is_escaped(
     log.note("a name of a file that is no text: \udcff")
     assert "\\udcff" in (tmp_path / "log").read_text(encoding="utf-8")
     logger.handlers[0].close()
+
+
+def test_hashes_of_a_stamp_are_counted(lines: pytest.LogCaptureFixture) -> None:
+    spec = UpstreamSpec("192.0.2.1", 853, "dot.example", frozenset([bytes(32)]))
+    (one,) = upstream.build(Config(upstreams=(spec,)))
+    log.forwarding(one, 1)
+    assert lines.messages == [
+        "upstream 1: tls://192.0.2.1#dot.example, certificate must be for dot.example, 1 hash(es)"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ssl
 from pathlib import Path
 
@@ -179,6 +180,53 @@ def test_a_pin_does_not_replace_the_other_checks(certs: Authority, session: tls.
     for kind in ("expired", "wrong_name", "other", "self_signed"):
         session.pins = frozenset({pin(getattr(certs, f"{kind}_cert"))})
         assert "pin" not in refusal(session, getattr(certs, f"{kind}_cert"), getattr(certs, f"{kind}_key"))
+
+
+def tbs(path: str) -> bytes:
+    """Take it out of the certificate with nothing but the rules of DER."""
+    der = ssl.PEM_cert_to_DER_cert(Path(path).read_text())
+    assert der[0] == der[4] == 0x30  # a SEQUENCE that begins with a SEQUENCE,
+    assert der[1] == der[5] == 0x82  # the length of either in two bytes
+    return hashlib.sha256(der[4 : 8 + int.from_bytes(der[6:8], "big")]).digest()
+
+
+@pytest.mark.parametrize("kind", ["server_cert", "ca_file"])
+def test_a_stamps_hash_of_the_chain_matches(
+    certs: Authority, session: tls.Session, good: ssl.SSLContext, kind: str
+) -> None:
+    session.hashes = frozenset({tbs(getattr(certs, kind)), bytes(32)})
+    for _ in range(2):  # the second time resumed
+        ask(*connect(session, good))
+
+
+def test_a_wrong_hash_is_refused_and_so_is_the_hash_of_something_else(certs: Authority, session: tls.Session) -> None:
+    whole = hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(certs.server_cert).read_text())).digest()
+    session.hashes = frozenset({tbs(certs.other_ca_file), tbs(certs.expired_cert), pin(certs.server_cert), whole})
+    said = refusal(session, certs.server_cert, certs.server_key)
+    assert said.startswith("certificate refused: no hash of the stamp matches")
+    for path in (certs.server_cert, certs.ca_file):
+        assert tbs(path).hex() in said
+    assert session.ticket is None
+
+
+def test_a_hash_replaces_neither_pins_nor_the_other_checks(certs: Authority, session: tls.Session) -> None:
+    session.hashes, session.pins = frozenset({tbs(certs.server_cert)}), frozenset({bytes(32)})
+    assert "no pin matches" in refusal(session, certs.server_cert, certs.server_key)
+    session.hashes, session.pins = frozenset({bytes(32)}), frozenset({pin(certs.server_cert)})
+    assert "no hash of the stamp" in refusal(session, certs.server_cert, certs.server_key)
+    session.pins = frozenset()
+    for kind in ("expired", "wrong_name", "other", "self_signed"):
+        session.hashes = frozenset({tbs(getattr(certs, f"{kind}_cert"))})
+        assert "hash" not in refusal(session, getattr(certs, f"{kind}_cert"), getattr(certs, f"{kind}_key"))
+
+
+def test_without_a_way_to_the_chain_only_the_leaf_counts(
+    certs: Authority, session: tls.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaf = ssl.PEM_cert_to_DER_cert(Path(certs.server_cert).read_text())
+    monkeypatch.setattr(tls, "chain_of", lambda tls: [leaf])
+    session.hashes = frozenset({tbs(certs.ca_file)})
+    assert "no hash of the stamp" in refusal(session, certs.server_cert, certs.server_key)
 
 
 @each_version

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from _udp2tls import demo, upstream
-from _udp2tls.config import Config, ConfigError, Endpoint, parse_upstream
+from _udp2tls import demo, tls, upstream
+from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec, parse_upstream
 from _udp2tls.tls import Tls
 from tests.fakes import PlainUpstream
 
@@ -47,6 +47,16 @@ def test_upstreams_share_trust_but_not_tickets(tmp_path: Path) -> None:
     assert isinstance(one.codec(), Tls)
 
 
+def test_a_stamps_hashes_are_its_own_and_not_for_windows_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = UpstreamSpec("192.0.2.1", 853, "one.example", frozenset([bytes(32)])), parse_upstream("tls://192.0.2.2")
+    looked_for: list[Any] = []
+    monkeypatch.setattr(tls, "system_verifies", lambda ca, cert, pins, environment: looked_for.append(pins))
+    first, second = upstream.build(Config(upstreams=(one, two)))
+    assert (first.session.hashes, second.session.hashes) == (one.hashes, frozenset())
+    upstream.build(Config(upstreams=(two,)))
+    assert looked_for == [one.hashes, frozenset()]
+
+
 def test_a_trust_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
     specs = (parse_upstream("tls://192.0.2.1"),)
     with pytest.raises(ConfigError, match=r"--ca-file.*No such file"):
@@ -63,6 +73,7 @@ def test_a_trust_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Pat
     ("settings", "package"),
     [
         ({"pins": frozenset([bytes(32)])}, "cryptography"),
+        ({"upstreams": (UpstreamSpec("192.0.2.1", 853, "one.example", frozenset([bytes(32)])),)}, "cryptography"),
         ({"bootstrap": (parse_upstream("tls://192.0.2.9"),)}, "dnslib"),
     ],
 )
@@ -71,7 +82,7 @@ def test_what_needs_a_package_says_so_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(upstream, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=f"needs the package {package}(.|\n)*pip install {package}"):
-        upstream.build(Config(upstreams=(parse_upstream("tls://192.0.2.1"),), **settings))
+        upstream.build(Config(**({"upstreams": (parse_upstream("tls://192.0.2.1"),)} | settings)))
 
 
 def test_bootstrap_resolvers_are_not_held_to_the_upstreams_pins() -> None:
