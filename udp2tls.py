@@ -29,6 +29,7 @@ from _udp2tls.clients import Clients
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.delivery import Delivery
 from _udp2tls.loop import READ, Loop
+from _udp2tls.moderation import Moderation
 from _udp2tls.naming import Naming
 from _udp2tls.pending import Pending
 from _udp2tls.selector import best_selector
@@ -53,15 +54,17 @@ class Forwarder:
 
     def __init__(
         self, *configs: Config, clock: Callable[[], float] = time.monotonic,
-        selector: Any = None, rng: random.Random | None = None,
+        sleep: Callable[[float], None] = time.sleep, selector: Any = None, rng: random.Random | None = None,
         open_stream: Callable[[Endpoint], Any] | None = None,
         upstreams: Sequence[upstream.Upstream] | None = None,
         wall: Callable[[], float] = time.time, route: Callable[[Endpoint], str] = local_address_towards,
     ) -> None:  # fmt: skip
         self._clock = clock
+        self._sleep = sleep
         self._rng = rng or random.SystemRandom()  # IDs must not be guessable
         self._open_stream = open_stream
         self._surroundings = Surroundings(wall, route)
+        self._moderation = self._moderate(configs[0])
         self._loop = Loop(selector or best_selector(), clock())
         self._select = self._loop.selector.select
         self._dirty = self._loop.dirty
@@ -78,6 +81,11 @@ class Forwarder:
             sock.setblocking(False)
         self._loop.selector.register(self._waker, READ, (Forwarder._on_wake, self))
         self.services = [self._service(config, upstreams) for config in configs]
+
+    @staticmethod
+    def _moderate(config: Config) -> Moderation:
+        # Where the system cannot sleep that briefly, only if asked to.
+        return Moderation(config.moderation if system.FINE_TIMERS or config.moderation else 0.0)
 
     def _service(self, config: Config, upstreams: Sequence[upstream.Upstream] | None = None) -> Service:
         open_stream = self._open_stream or partial(open_stream_to, local=config.local, options=config.socket_options)
@@ -185,6 +193,7 @@ class Forwarder:
             new.clients.limit = old.clients.limit
         self._retiring += self.services
         self.services, self._sockets = services, sockets
+        self._moderation = self._moderate(configs[0])
         self._loop.look_soon()
         return self._attach(services, sockets)
 
@@ -216,6 +225,10 @@ class Forwarder:
         """Wait for something to happen, at most ``limit`` seconds, and deal with it."""
         loop = self._loop
         wait = loop.wake_at - loop.now
+        if self._moderation.pause:
+            rest = self._moderation.rest(loop.now, wait)
+            self._sleep(rest)
+            wait -= rest
         events = self._select(wait if wait < limit else limit)
         loop.now = now = self._clock()
         for key, mask in events:
@@ -238,6 +251,8 @@ class Forwarder:
         for service in services:
             service.tick()
         loop.wake_at = loop.now + LONGEST_SLEEP
+        if self._moderation.look(loop.now, loop.counts["queries"], loop.turns):
+            loop.wake_by(self._moderation.look_at)
         for service in services:
             service.plan()
         if self._retiring:

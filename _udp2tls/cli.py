@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, daemon, log, nssm, toml, upstream
+from _udp2tls import __version__, config, daemon, log, moderation, nssm, toml, upstream
 from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.process import ProcessError
 
@@ -76,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
                    help="client network besides loopback, e.g. 192.168.0.0/16; repeatable")  # fmt: skip
     p.add_argument("--timeout", metavar="SECONDS", help="by when every query has an answer, or a SERVFAIL "
                    "that says why (default: 4)")  # fmt: skip
+    p.add_argument("--moderation", metavar="auto|off|MICROSECONDS",
+                   help="pause after each wake-up, so that queries come in batches: when it saves work (default), "
+                        "never, or always for so long, at most 500")  # fmt: skip
     p.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
     p.add_argument("--log-queries", action="store_true", default=None, help="log names and clients")
     p.add_argument("--service", metavar="NAME", action="append",
@@ -140,6 +143,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
+        moderation=moderation.parse(*value("moderation", "auto")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
@@ -209,6 +213,9 @@ def check(settings: Config) -> str:
     allowed = ", ".join(map(str, settings.allow))
     lines.append(f"clients   this machine{' and ' + allowed if allowed else ' only'}")
     lines.append(f"timeout   {settings.timeout:g} s, then SERVFAIL with the reason")
+    if settings.moderation is not None:
+        pause = f"{settings.moderation * 1e6:.0f} us after each wake-up" if settings.moderation else "never"
+        lines.append(f"pauses    {pause}")
     lines += [f"note      {note}" for note in settings.notes]
     return "\n".join(lines)
 
@@ -272,6 +279,8 @@ def _stunnel(options: argparse.Namespace, forwarder_type: Any) -> int:
         settings["allow"] = tuple(config.parse_network(text) for text in options.allow)
     if options.timeout:
         settings["timeout"] = _seconds(options.timeout, "--timeout")
+    if options.moderation:
+        settings["moderation"] = moderation.parse(options.moderation)
     if options.log_queries:
         settings["log_queries"] = True
     if options.log_level:

@@ -155,6 +155,7 @@ class Config:
     allow: tuple[IPNetwork, ...] = ()
     timeout: float = 4.0
     strategy: str = "ordered"
+    moderation: float | None = None  # pause of the loop, seconds; None: as it saves work
     local: str = ""  # address of this machine to connect from
     connect_limit: float = math.inf  # for the TCP handshake, if shorter than our own limit
     handshake_limit: float = math.inf  # for the TLS handshake, likewise

@@ -16,6 +16,7 @@ from _udp2tls import log, process
 from _udp2tls.clients import TCP_CLIENTS
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint
 from _udp2tls.process import Process
+from _udp2tls.system import make_timers_exact
 
 NOTHING = Process()
 
@@ -49,6 +50,7 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    make_timers_exact()
     if ready:
         ready(bound[0])
     notify("READY=1")

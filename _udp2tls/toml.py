@@ -26,6 +26,7 @@ KEYS = {
     "allow": ("allow", True),
     "timeout": ("timeout", False),
     "strategy": ("strategy", False),
+    "moderation": ("moderation", False),
     "log_level": ("log_level", False),
     "log_queries": ("log_queries", False),
 }

@@ -210,11 +210,12 @@ class World:
         self.selector = Selector()
         self.asleep = 1e9  # by how much the wall clock is ahead of the other one
         self.local = "192.0.2.200"
+        self.slept = 0.0  # in the loop's pauses
         self.opened: list[tuple[Endpoint, Tcp]] = []
         self.on_open: Callable[[Endpoint], Tcp] = lambda address: Tcp()
         self.upstreams = [PlainUpstream(spec) for spec in specs]
         self.forwarder = Forwarder(
-            Config(upstreams=specs, listen=(), **settings), clock=self.clock, selector=self.selector,
+            Config(upstreams=specs, listen=(), **settings), clock=self.clock, sleep=self.sleep, selector=self.selector,
             rng=random.Random(1), open_stream=self._open, upstreams=self.upstreams,
             wall=lambda: self.clock.now + self.asleep, route=lambda address: self.local,
         )  # fmt: skip
@@ -232,6 +233,10 @@ class World:
         sock = self.on_open(address)
         self.opened.append((address, sock))
         return sock
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.clock.now += seconds
 
     @property
     def link(self) -> Tcp:

@@ -1,0 +1,135 @@
+"""Fewer wake-ups: how long the loop pauses after each, so that what arrives meanwhile is dealt with at once.
+
+What a query costs at some thousand a second is mostly two wake-ups, one for it and one
+for its answer. Network cards have the same trouble and pause between interrupts; so does
+the loop, when that saves anything:
+
+- Never when queries are sparse: it begins above ``ENOUGH`` queries a second that do not
+  each have the loop to themselves, and the first gap longer than ``GAP`` ends it.
+- Never when batches come about by themselves, for want of time to sleep.
+- Never when the askers wait for us. Those who keep a fixed number of queries under way ask
+  less when answers take longer; so a pause begins as a trial, and is called off, for longer
+  each time, when fewer queries come. Every few seconds the loop does without for a moment,
+  to see whether more would come.
+
+It has no clock and never sleeps: ``pause`` says how long the loop shall. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from _udp2tls.config import ConfigError
+
+# A query may wait so long, and its answer again; together less than half a millisecond.
+PAUSE = 230e-6
+
+# The most that may be asked for, in microseconds.
+MOST = 500
+
+# Queries a second: below, a pause would seldom see two.
+ENOUGH, TOO_FEW = 2500.0, 2000.0
+
+# Nothing came for so long: the rush is over.
+GAP = 0.003
+
+# Between two looks at the rate: some hundred queries, so that chance is some 6 % of it. A trial
+# is shorter, for it may be in vain.
+WINDOW, TRIAL = 0.05, 0.02
+
+# Queries for each turn of the loop above which they batch by themselves, and below which
+# each is alone: one turn for it and one for its answer.
+CROWDED, ALONE = 2.0, 0.51
+
+# The same while it pauses: above, a pause adds nothing any more.
+FULL = 24.0
+
+# A rate that falls to this share of what it was, or rises by its inverse, is no chance.
+FELL = 0.75
+
+# After a trial that failed: seconds until the next, doubling.
+FIRST_REST, LONGEST_REST = 2.0, 64.0
+
+# Seconds between moments without a pause.
+RECHECK = 5.0
+
+
+def parse(text: str, where: str = "--moderation") -> float | None:
+    """Read ``auto`` (None), ``off`` (0.0) or microseconds; return seconds. Raises ConfigError."""
+    if text == "auto":
+        return None
+    if text == "off":
+        return 0.0
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MOST):
+        remedy = f"say auto, off, or for how many microseconds the loop shall always pause, 1 to {MOST}"
+        raise ConfigError("not a pause", text=text, span=(0, len(text)), where=where, remedy=remedy)
+    return int(text) / 1e6
+
+
+class Moderation:
+    """See the file's docstring. ``fixed``: pause always so long (0.0: never), whatever happens; None: decide."""
+
+    def __init__(self, fixed: float | None = None) -> None:
+        self.pause = fixed or 0.0
+        self.fixed = fixed is not None
+        self.look_at = math.inf if self.fixed else 0.0
+        self._since = 0.0
+        self._queries = self._turns = 0
+        self._before = 0.0  # queries a second before the last change, while its effect is awaited
+        self._recheck_at = 0.0
+        self._retry_at = 0.0
+        self._backoff = FIRST_REST
+        self._rested_at = 0.0
+
+    def rest(self, now: float, wait: float) -> float:
+        """Return how long to sleep after a wake-up at ``now``, with ``wait`` seconds until something is due."""
+        if not self.fixed:
+            if self._rested_at and now > self._rested_at + GAP:
+                self.stop()
+                return 0.0
+            self._rested_at = now
+        return self.pause if wait > self.pause else 0.0
+
+    def look(self, now: float, queries: int, turns: int) -> bool:
+        """Decide anew, if it is time; ``queries`` and ``turns`` of the loop count from its start.
+
+        Returns True while a trial runs: then it wants to look again at ``look_at``.
+        """
+        if now >= self.look_at:
+            seconds = now - self._since
+            asked, turned = queries - self._queries, turns - self._turns
+            self.look_at, self._since = now + WINDOW, now
+            self._queries, self._turns = queries, turns
+            if seconds > 4 * WINDOW:
+                self.stop()  # the loop slept for most of it
+            else:
+                self._decide(now, asked / seconds, asked / max(1, turned))
+        return self.pause > 0 and self._before > 0
+
+    def _decide(self, now: float, rate: float, batch: float) -> None:
+        if self.pause:
+            if rate < FELL * self._before:
+                self._fail(now)
+            elif rate < TOO_FEW or batch > FULL:
+                self.stop()
+            elif now >= self._recheck_at:
+                self.pause, self._before = 0.0, rate
+            else:
+                self._before, self._backoff = 0.0, FIRST_REST
+        elif self._before and self._before < FELL * rate:
+            self._fail(now)
+        elif rate >= ENOUGH and now >= self._retry_at and ALONE < batch < CROWDED:
+            self.pause, self._before, self._recheck_at = PAUSE, rate, now + RECHECK
+            self.look_at = now + TRIAL
+        else:
+            self._before = 0.0
+
+    def stop(self) -> None:
+        """The rush is over."""
+        self.pause = self._before = self._rested_at = 0.0
+
+    def _fail(self, now: float) -> None:
+        """They ask faster when they are answered faster."""
+        self.stop()
+        self._retry_at = now + self._backoff
+        self._backoff = min(LONGEST_REST, self._backoff * 2)
