@@ -7,6 +7,14 @@ The rooms, from the wire upwards:
     codec      the contract every connection protocol here keeps, and its errors
     framing    two-byte length framing (RFC 1035 section 4.2.2)
     tls        TLS as a layer over another codec; contexts, names, pins, resumption
+    box        DNSCrypt's boxes: ciphers, keys, padding
+    xwing      DNSCrypt's es_version 3: X-Wing secrets and tickets
+    certificate  DNSCrypt's certificates: asked for, read, chosen
+    exchange   the certificate query of one DNSCrypt connection
+    provider   what outlives a DNSCrypt connection: keys, certificate, what was learned
+    relay      what stands before a DNSCrypt packet so that a relay passes it on
+    dnscrypt   DNSCrypt over UDP
+    dnscrypt_tcp  DNSCrypt over TCP
     pending    the queries that wait for an answer, and who waits for them
     upstream   one upstream: its addresses, what was learned about it; makes codecs
     path       what is known about one address of an upstream
@@ -17,6 +25,7 @@ The rooms, from the wire upwards:
     delivery   which connection a query goes to, and what when that one ends
     surroundings  whether the machine slept or its network changed
     stream     a TCP connection and its codec: bytes from one to the other
+    moderation  how long the loop pauses, so that queries come in batches
     loop       what the parts share of a turn: time, next deadline, counters
     clients    queries in over UDP and TCP, answers out
     answers    what comes back on a link goes to who asked
@@ -28,6 +37,9 @@ The rooms, from the wire upwards:
     stamps     DNS stamps, sdns://...: text and binary form
     stamp_fields  what a DNS stamp says, and what each field of it may hold
     stamp_json    DNS stamps as JSON, and what --stamp prints
+    minisign   whether a file is what the holder of a key signed
+    lists      a resolver list becomes names and stamps
+    sources    a signed list, kept in a file and renewed
     toml       a TOML file becomes command-line options
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew

@@ -49,6 +49,6 @@ def test_the_metadata_is_complete(wheel: zipfile.Path) -> None:
     assert metadata["Version"] == udp2tls.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert "MIT" in (metadata["License"] or metadata["License-Expression"])
-    assert set(metadata.get_all("Provides-Extra") or []) == {"windows", "test", "bench"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"windows", "xsalsa20", "test", "bench"}
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "udp2tls = udp2tls:main" in (info / "entry_points.txt").read_text(encoding="utf-8")

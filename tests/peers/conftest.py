@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import authority
-from tests.peers import programs
+from tests.peers import dnscrypt, late, programs, relay
 
 Start = Callable[..., programs.Program]
 
@@ -36,6 +36,22 @@ def server_named(
             return running[name]
 
         yield server
+
+
+@pytest.fixture(scope="session")
+def dnscrypt_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dnscrypt.DnsCrypt]:
+    """One DNSCrypt server for all who only ask it; whoever rotates keys or stops it starts another."""
+    with late.Late() as backend:
+        folder = tmp_path_factory.mktemp("dnscrypt")
+        with dnscrypt.DnsCrypt(folder, in_flight=100, backend=backend.port) as program:
+            yield program
+
+
+@pytest.fixture
+def dnscrypt_relay() -> Iterator[relay.Relay]:
+    """Give a relay that is faultless until told otherwise; its own queries come from 127.0.0.2."""
+    with relay.Relay() as one:
+        yield one
 
 
 @pytest.fixture
