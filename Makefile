@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test test-shape test-windows check bench bench-compare bench-peers faults clean
+.PHONY: demo run test test-shape test-windows check bench bench-compare bench-peers bench-scale faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -39,6 +39,10 @@ bench-compare: $(VENV)/bench
 # Other forwarders beside this one; writes bench/peers.json, the README's table and the plots.
 bench-peers: $(VENV)/bench
 	$(BIN)/python -m bench.peers $(ARGS)
+
+# What a query costs among many clients, pending queries, upstreams; sizes; start. Half a minute.
+bench-scale: $(VENV)/bench
+	$(BIN)/python -m bench.scale $(ARGS)
 
 # The fault-injection suite, five and a half minutes; PEERS=1: other forwarders as well, and the table.
 faults: $(VENV)/test

@@ -86,6 +86,7 @@ class Answers:
         link.sample = None
         if link.doubt < DOUBTED:
             link.path.sample(now - link.sampled_at)
+            self._delivery.unsorted = True
         elif query.other is link and now > link.quiet_since + 2 * HEAD_LIMIT:
             # It was slow on another connection too, and here everyone else waited behind it.
             link.path.note_stall(True, now)

@@ -55,6 +55,7 @@ class Delivery:
         self.unsent: deque[Query] = deque()
         self.suspects: list[tuple[float, Query]] = []  # (when it may go again, query)
         self.deadline = math.inf
+        self.unsorted = True  # with "fastest": a round trip was measured, or a link is not in its place
         self._strategy = strategy
         self._pending = pending
         self._turn = 0
@@ -88,12 +89,15 @@ class Delivery:
     def next(self) -> Link | None:
         """Return the link for a new batch: ``best``, after the strategy has had its say."""
         if self._strategy != "ordered" and len(self.links) > 1:
-            self._turn += 1
             if self._strategy == "rotate":
                 self.links.append(self.links.pop(0))
             else:
-                self.links.sort(key=lambda link: link.path.rtt)
+                self._turn += 1
+                if self.unsorted:  # not for every batch: that would cost it something for every link
+                    self.unsorted = False
+                    self.links.sort(key=lambda link: link.path.rtt)
                 if self._turn % EXPLORE == 0:
+                    self.unsorted = True
                     self.links.append(self.links.pop(0))
         return self.best() or self.least_bad()
 
@@ -124,29 +128,26 @@ class Delivery:
             self._release_suspects(now)
         for link in self.links:
             path = link.path
-            path.make_room(len(self.unsent))
-            if path.gathered(len(self.unsent), now):
-                self._gather(path)
-            self._look_again(path.scattering_until)
-            link.settle()
+            if path.width or path.capacity or link.limited:  # else nothing has changed that nobody told the link
+                path.make_room(len(self.unsent))
+                if path.gathered(len(self.unsent), now):
+                    self._gather(path)
+                self._look_again(path.scattering_until)
+                link.settle()
+        trusted = [link for link in self.links if link.trusted]
         if len(self.links) > 1:
-            self._find_spares()
+            self._find_spares(trusted)
         waiting = self.waiting()
-        trusted = [link for link in self.links if link.trusted and not self._spent(link)]
-        held = any(link.doubt == DOUBTED and link.inflight for link in self.links)
+        trusted = [link for link in trusted if not (link.path.capacity and link.sent >= link.path.capacity)]
         self.hedge.earn(self._sent_before + sum(link.sent for link in self.links), now)
         calls, look_up = self.dialer.plan(
             self.links, now,
-            need=not trusted and (waiting or held),
+            need=not trusted and (waiting or any(link.doubt == DOUBTED and link.inflight for link in self.links)),
             more=len(self.unsent) if waiting and trusted and all(link.path.limited for link in trusted) else 0,
             elsewhere=self.opinions.wanted(self.links) if self.opinions.waiting else (),
         )  # fmt: skip
         self.deadline = min(self.deadline, self.dialer.deadline)
         return calls, look_up
-
-    @staticmethod
-    def _spent(link: Link) -> bool:
-        return bool(link.path.capacity) and link.sent >= link.path.capacity
 
     def refused(self, query: Query, answer: bytes, link: Link, now: float) -> bool:
         """An upstream refused ``query``; True when another one will be asked."""
@@ -167,11 +168,10 @@ class Delivery:
         if loser is not None:
             self.unsent.extendleft(reversed(self.hedge.scatter(loser, now)))
 
-    def _find_spares(self) -> None:
+    def _find_spares(self, trusted: list[Link]) -> None:
         serving: dict[Path, Link] = {}
-        for link in self.links:
-            if link.trusted:
-                serving.setdefault(link.path, link)
+        for link in trusted:
+            serving.setdefault(link.path, link)
         for link in self.links:
             link.spare = not link.limited and serving.get(link.path, link) is not link
 
@@ -193,6 +193,7 @@ class Delivery:
         link.upstream.prefer(link.address)
         self.links.append(link)
         self.links.sort(key=self._rank_of)
+        self.unsorted = True
         if link.trial:
             return []
         return self._promote(link, now)

@@ -119,7 +119,8 @@ class Dialer:
         if in_use is None:
             return
         if self._everyone:
-            missing = [one for one in self.upstreams if all(link.upstream is not one for link in links)]
+            connected = {link.upstream for link in links}
+            missing = [one for one in self.upstreams if one not in connected]
         else:
             missing = self.upstreams[: self.upstreams.index(in_use.upstream)]
         if not missing or max(link.busy_at for link in links) + RECENT < now:
