@@ -126,6 +126,10 @@ class Forwarder:
         self._sockets = sockets
         return bound
 
+    def take(self, sockets: dict[Endpoint, tuple[Any, Any]]) -> None:
+        """Before ``listen``: use these sockets, UDP and TCP, for these of the configured addresses."""
+        self._sockets.update(sockets)
+
     def _adopt(self, services: Sequence[Service]) -> None:
         """Have the first service listen on what systemd has bound and nobody asked for by address."""
         if self._given:
@@ -333,6 +337,7 @@ class Forwarder:
 
     open_demo_listener = staticmethod(system.open_demo_listener)
     notify = staticmethod(system.notify)
+    clock = staticmethod(time.monotonic)
 
     @staticmethod
     def doctor(config: Config) -> int:

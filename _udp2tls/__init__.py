@@ -43,6 +43,8 @@ The rooms, from the wire upwards:
     toml       a TOML file becomes command-line options
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew
+    supervisor  which worker is started, told or started again, and when
+    workers    several processes on one port: their sockets, forks and signals
     cli        command line, file and environment become one Config
     log        one function per event
     doctor     what --doctor prints: each upstream, the clock, the listening addresses

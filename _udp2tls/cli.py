@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, daemon, log, moderation, nssm, toml, upstream
+from _udp2tls import __version__, config, daemon, log, moderation, nssm, toml, upstream, workers
 from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.process import ProcessError
 
@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--moderation", metavar="auto|off|MICROSECONDS",
                    help="pause after each wake-up, so that queries come in batches: when it saves work (default), "
                         "never, or always for so long, at most 500")  # fmt: skip
+    p.add_argument("--workers", metavar="N",
+                   help=f"so many processes on each port, at most {workers.MOST} (default: 1); Linux")  # fmt: skip
     p.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
     p.add_argument("--log-queries", action="store_true", default=None, help="log names and clients")
     p.add_argument("--service", metavar="NAME", action="append",
@@ -144,6 +146,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
         moderation=moderation.parse(*value("moderation", "auto")),
+        workers=workers.parse(*value("workers", "1")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
@@ -216,6 +219,8 @@ def check(settings: Config) -> str:
     if settings.moderation is not None:
         pause = f"{settings.moderation * 1e6:.0f} us after each wake-up" if settings.moderation else "never"
         lines.append(f"pauses    {pause}")
+    if settings.workers > 1:
+        lines.append(workers.say(settings.workers))
     lines += [f"note      {note}" for note in settings.notes]
     return "\n".join(lines)
 
@@ -249,9 +254,7 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         if options.resolve is not None:
             return _resolve(options.resolve, settings, forwarder_type)
         log.setup(settings.log_level)
-        return daemon.serve(
-            forwarder_type(settings), reread=lambda: [read(options, os.environ)], notify=forwarder_type.notify
-        )
+        return workers.serve(forwarder_type, [settings], lambda: [read(options, os.environ)])
     except ConfigError as error:
         print(f"udp2tls: {error}", file=sys.stderr)
         return 2
@@ -281,6 +284,8 @@ def _stunnel(options: argparse.Namespace, forwarder_type: Any) -> int:
         settings["timeout"] = _seconds(options.timeout, "--timeout")
     if options.moderation:
         settings["moderation"] = moderation.parse(options.moderation)
+    if options.workers:
+        settings["workers"] = workers.parse(options.workers)
     if options.log_queries:
         settings["log_queries"] = True
     if options.log_level:
@@ -295,6 +300,8 @@ def _stunnel(options: argparse.Namespace, forwarder_type: Any) -> int:
     adopted = adopt()
     if options.check:
         print(adopted.explain())
+        if settings.get("workers", 1) > 1:
+            print(workers.say(settings["workers"]))
         if adopted.refused:
             return 2
         adopted.configs()  # the files it names may not be what they should
@@ -314,9 +321,7 @@ def _stunnel(options: argparse.Namespace, forwarder_type: Any) -> int:
         raise ConfigError(f"output: cannot write {about.output}: {error.strerror}") from error
     for note in about.notes:
         log.note(note)
-    forwarder = forwarder_type(*configs)
-    forwarder.find_names(NAMES_LIMIT)
-    return daemon.serve(forwarder, about, reread=lambda: adopt().configs(), notify=forwarder_type.notify)
+    return workers.serve(forwarder_type, configs, lambda: adopt().configs(), about, NAMES_LIMIT)
 
 
 def _print_service(argv: Sequence[str]) -> int:
@@ -353,6 +358,8 @@ def _resolve(text: str, settings: Config, forwarder_type: Any) -> int:
 def _demo(options: argparse.Namespace, forwarder_type: Any) -> int:
     from _udp2tls import demo
 
+    if options.workers:
+        raise ConfigError("--workers does not go with --demo, which is one process")
     with tempfile.TemporaryDirectory(prefix="udp2tls-demo-") as folder:
         made = demo.certificates(folder)
         options.ca_file, options.file = made.ca_file, None

@@ -156,6 +156,7 @@ class Config:
     timeout: float = 4.0
     strategy: str = "ordered"
     moderation: float | None = None  # pause of the loop, seconds; None: as it saves work
+    workers: int = 1  # processes on each port
     local: str = ""  # address of this machine to connect from
     connect_limit: float = math.inf  # for the TCP handshake, if shorter than our own limit
     handshake_limit: float = math.inf  # for the TLS handshake, likewise

@@ -19,6 +19,7 @@ from _udp2tls.upstream import Upstream
 _log = logging.getLogger("udp2tls")
 
 LEVELS = ("debug", "info", "warning", "error")
+_TIME = "%Y-%m-%dT%H:%M:%S"
 
 
 class _Nowhere(io.TextIOBase):
@@ -47,7 +48,7 @@ def setup(level: str, path: str = "", *, overwrite: bool = False) -> None:
     else:
         mend_streams()
         handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", _TIME))
     for old in _log.handlers:
         old.close()
     _log.handlers[:] = [handler]
@@ -164,6 +165,21 @@ def stopping(reason: str, waiting: int) -> None:
 
 def stopped() -> None:
     _log.info("stopped")
+
+
+def supervising(count: int) -> None:
+    _log.info("%d workers serve, this process supervises them", count)
+
+
+def worker(number: int) -> None:
+    """Say from now on with each line which worker says it."""
+    for handler in _log.handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s worker {number}: %(message)s", _TIME))
+
+
+def worker_ended(number: int, pid: int, status: int, pause: float) -> None:
+    how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+    _log.warning("worker %d (process %d) %s; started again after %.1f s", number, pid, how, pause)
 
 
 def counters(counts: dict[str, Any]) -> None:

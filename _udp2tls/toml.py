@@ -27,6 +27,7 @@ KEYS = {
     "timeout": ("timeout", False),
     "strategy": ("strategy", False),
     "moderation": ("moderation", False),
+    "workers": ("workers", False),
     "log_level": ("log_level", False),
     "log_queries": ("log_queries", False),
 }

@@ -184,3 +184,13 @@ def test_hashes_of_a_stamp_are_counted(lines: pytest.LogCaptureFixture) -> None:
     assert lines.messages == [
         "upstream 1: tls://192.0.2.1#dot.example, certificate must be for dot.example, 1 hash(es)"
     ]
+
+
+def test_a_worker_says_which_it_is(capsys: pytest.CaptureFixture[str], logger: logging.Logger) -> None:
+    log.setup("info")
+    log.supervising(2)
+    log.worker(2)
+    log.note("something happened")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(" INFO 2 workers serve, this process supervises them")
+    assert second.endswith(" INFO worker 2: something happened")
