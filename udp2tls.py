@@ -55,7 +55,7 @@ class Forwarder:
     def __init__(
         self, *configs: Config, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep, selector: Any = None, rng: random.Random | None = None,
-        open_stream: Callable[[Endpoint], Any] | None = None,
+        open_stream: Callable[..., Any] | None = None,
         upstreams: Sequence[upstream.Upstream] | None = None,
         wall: Callable[[], float] = time.time, route: Callable[[Endpoint], str] = local_address_towards,
     ) -> None:  # fmt: skip
