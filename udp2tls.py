@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS.
+"""udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS or DNSCrypt.
 
 This file is the front door and the loop: the only place that waits and that reads a
 clock. What bytes mean is decided in ``_udp2tls``; this file moves them.

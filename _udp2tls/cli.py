@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the grammar."""
     p = _Parser(
-        prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS.",
+        prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS or DNSCrypt.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     p.add_argument("file", metavar="FILE", nargs="?",

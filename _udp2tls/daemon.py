@@ -66,8 +66,8 @@ def _say(forwarder: Any, bound: Sequence[Endpoint]) -> None:
     for endpoint in bound:
         log.listening(endpoint)
     for service in forwarder.services:
-        twins = [one.twin for one in service.delivery.upstreams]
-        for rank, one in enumerate((one for one in service.delivery.upstreams if one not in twins), 1):
+        ways = {one.spec: one for one in service.delivery.upstreams}  # DNSCrypt has two
+        for rank, one in enumerate(ways.values(), 1):
             log.forwarding(one, rank, service.config.name)
         for note in service.config.notes:
             log.note(note)

@@ -50,8 +50,7 @@ def run(config: Config, tools: Tools) -> int:
     tools.say(f"udp2tls {__version__} --doctor")
     _clock(tools)
     free = _listen(config, tools)
-    twins = [one.twin for one in upstreams]
-    ways = [one for one in upstreams if one not in twins]
+    ways = list({one.spec: one for one in upstreams}.values())  # DNSCrypt has two
     usable = [_upstream(rank, one, tools) for rank, one in enumerate(ways, 1)]
     tools.say(
         f"\n{sum(usable)} of {len(usable)} upstreams usable; listening addresses "

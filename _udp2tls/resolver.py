@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
 
 from _udp2tls import box, relay, tls
@@ -52,6 +51,9 @@ class OverUdp(Resolver):
 
     datagrams = True
 
+    def __str__(self) -> str:
+        return f"{self.spec} over UDP" if self.spec.prefer_tcp else str(self.spec)
+
     def codec(self, now: float = 0.0) -> Udp:
         codec = Udp(self.provider, now, prefix=self.prefix)
         codec.overflow = []
@@ -71,7 +73,7 @@ class OverTcp(Resolver):
         self.habit = Habit() if spec.relay else None
 
     def __str__(self) -> str:
-        return f"{self.spec} over TCP"
+        return str(self.spec) if self.spec.prefer_tcp else f"{self.spec} over TCP"
 
     def codec(self, now: float = 0.0) -> Tcp:
         return Tcp(self.provider, now, prefix=self.prefix, habit=self.habit)
@@ -87,11 +89,12 @@ class OverTcp(Resolver):
 
 
 def build(spec: UpstreamSpec, wall: Callable[[], float]) -> list[Upstream]:
-    """Return both ways to a resolver, the usual one first. Raises ConfigError."""
+    """Return both ways to a resolver, the preferred one first. Raises ConfigError."""
     try:
         provider = Provider(spec.name, spec.key, os.urandom, wall, xsalsa20=not box.why_not(1))
     except (ValueError, box.Unavailable) as error:
         raise ConfigError(f"{spec}: {error}", where="--upstream") from error
-    udp, tcp = OverUdp(spec, provider), OverTcp(replace(spec), provider)
+    udp, tcp = OverUdp(spec, provider), OverTcp(spec, provider)
     udp.twin = tcp
-    return [udp, tcp]
+    # Preferred or not, both are needed: dnsdist gives certificates over UDP alone.
+    return [tcp, udp] if spec.prefer_tcp else [udp, tcp]

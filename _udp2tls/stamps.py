@@ -197,8 +197,9 @@ def format(stamp: Stamp | Pair) -> str:
 
 
 def upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
-    """Read the stamp of a resolver that can be asked; raises StampError for every other."""
-    via = None
+    """Read the stamp of a resolver that can be asked, perhaps with ?tcp; raises StampError for every other."""
+    via, whole = None, text
+    text = text.removesuffix("?tcp")
     if is_pair(text):
         pair = parse_pair(text, where)
         stamp, via = pair.server, Endpoint(pair.relay.ip, pair.relay.port)
@@ -213,7 +214,11 @@ def upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
     else:
         stamp = parse(text, where)
     if stamp.kind is Kind.DNSCRYPT:
-        return UpstreamSpec(stamp.ip, stamp.port, stamp.provider, key=stamp.key, relay=via)
+        tcp = text != whole
+        return UpstreamSpec(stamp.ip, stamp.port, stamp.provider, key=stamp.key, relay=via, prefer_tcp=tcp)
+    if text != whole:
+        problem = "?tcp goes with DNSCrypt, which is asked over UDP otherwise"
+        raise StampError(problem, remedy="leave it out").place(whole, len(text), len(whole), where)
     problem = _UNSUITABLE.get(stamp.kind, f"{NAMES[stamp.kind]} is not supported as an upstream in this version")
     if stamp.kind is not Kind.DOT:
         raise StampError(problem, remedy=_REMEDY).place(text, 0, len(text), where)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,48 @@ def test_a_real_server_answers(
         assert tally.right == tally.sent, tally
         assert f"es_version {es_version}" in bridge.log
         assert server.provider in bridge.log
+
+
+def test_the_post_quantum_system_is_preferred(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, 3) as server:
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 1))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert "es_version 3" in bridge.log
+
+
+def test_tcp_may_be_preferred_even_where_certificates_come_over_udp_alone(
+    dnscrypt_server: dnscrypt.DnsCrypt, start: Start
+) -> None:
+    bridge = start("--upstream", dnscrypt_server.stamp + "?tcp")
+    assert_right(bridge, "n1.test.example")
+    tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 4))
+    assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+    assert "answers again; queries go there" in bridge.log
+    assert_large(bridge)
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp", "relay"])
+def test_twenty_thousand_names_all_get_their_answers(
+    way: str, tmp_path: Path, dnscrypt_relay: relay.Relay, start: Start
+) -> None:
+    names = tmp_path / "names"
+    names.write_text("".join(f"{asking.numbered(serial)} A\n" for serial in range(20_000)))
+    with dnscrypt.DnsCrypt(tmp_path, in_flight=100, host=ELSEWHERE) as server:
+        stamp = {"udp": server.stamp, "tcp": server.stamp + "?tcp", "relay": through(dnscrypt_relay, server.stamp)}
+        bridge = start("--upstream", stamp[way])
+        assert_right(bridge, "n1.test.example")
+        if way == "tcp":
+            asyncio.run(asking.Asker.ask(bridge.port, 50, 2.5))
+            assert "?tcp answers again; queries go there" in bridge.log
+        done = subprocess.run(
+            [programs.find("dnsperf"), "-s", "127.0.0.1", "-p", str(bridge.port), "-d", str(names), "-n", "1",
+             "-q", "100", "-c", "10", "-T", "1", "-b", "4096"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert re.search(r"Response codes:\s+NOERROR 20000 \(100", done.stdout), done.stdout + bridge.log
+        assert bridge.alive
 
 
 def test_what_relay_and_server_see(dnscrypt_relay: relay.Relay, start: Start) -> None:
