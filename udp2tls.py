@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS.
+"""udp2tls: a local DNS forwarder. Programs ask it over UDP and TCP; it asks over TLS or DNSCrypt.
 
 This file is the front door and the loop: the only place that waits and that reads a
 clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
@@ -55,7 +55,7 @@ class Forwarder:
     def __init__(
         self, *configs: Config, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep, selector: Any = None, rng: random.Random | None = None,
-        open_stream: Callable[[Endpoint], Any] | None = None,
+        open_stream: Callable[..., Any] | None = None,
         upstreams: Sequence[upstream.Upstream] | None = None,
         wall: Callable[[], float] = time.time, route: Callable[[Endpoint], str] = local_address_towards,
     ) -> None:  # fmt: skip

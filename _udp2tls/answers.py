@@ -67,6 +67,13 @@ class Answers:
             answered += self._note_strays(link)
         return answered
 
+    def take_short(self, link: Link, short: list[tuple[bytes, bytes]]) -> None:
+        """Queries with answers that were cut short on their way, over UDP: have them asked over TCP."""
+        for _, received in short:
+            found = self._pending.find(received)
+            if found is not None:
+                self._delivery.opinions.cut_short(found, received, link)
+
     def _note_strays(self, link: Link) -> int:
         """Something came that nobody waits for, or that answers another question, or that is asked elsewhere.
 

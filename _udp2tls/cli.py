@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the grammar."""
     p = _Parser(
-        prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS.",
+        prog="udp2tls", description="A local DNS forwarder: asked over UDP and TCP, asks over TLS or DNSCrypt.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     p.add_argument("file", metavar="FILE", nargs="?",
@@ -205,10 +205,14 @@ def check(settings: Config) -> str:
             if settings.bootstrap else "by the system's resolver"
         )  # fmt: skip
         found += ", its chain must match a hash of the stamp" if spec.hashes else ""
-        lines.append(f"upstream  {number}. {spec.host} port {spec.port}, certificate must be for {spec.name}{found}")
+        whom = f"certificate must be for {spec.name}{found}"
+        if spec.key:
+            whom = f"DNSCrypt, provider {spec.name}" + (f", through the relay {spec.relay}" if spec.relay else "")
+        lines.append(f"upstream  {number}. {spec.host} port {spec.port}, {whom}")
     if len(settings.upstreams) > 1:
         lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
-    lines.append(f"trust     {settings.ca_file or 'the system store'}; TLS 1.2 or 1.3, always verified")
+    if not all(spec.key for spec in settings.upstreams):
+        lines.append(f"trust     {settings.ca_file or 'the system store'}; TLS 1.2 or 1.3, always verified")
     if settings.pins:
         lines.append(f"pins      {len(settings.pins)}; one must be in the verified chain")
     if settings.client_cert:

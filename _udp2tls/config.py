@@ -120,12 +120,15 @@ DEFAULT_LISTEN = (Endpoint("127.0.0.1", DNS_PORT), Endpoint("::1", DNS_PORT))
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """One ``--upstream``. ``name`` is what the certificate must carry."""
+    """One ``--upstream``. ``name`` is what the certificate must carry; with DNSCrypt, the provider's name."""
 
     host: str
     port: int
     name: str
     hashes: frozenset[bytes] = frozenset()  # of a stamp: SHA-256 of a TBSCertificate; one must be in the chain
+    key: bytes = b""  # with DNSCrypt, the provider's public key
+    relay: Endpoint | None = None  # with DNSCrypt, ask through it
+    prefer_tcp: bool = False  # with DNSCrypt
 
     @property
     def literal(self) -> bool:
@@ -134,6 +137,9 @@ class UpstreamSpec:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.key:
+            tcp = "?tcp" if self.prefer_tcp else ""
+            return f"dnscrypt://{host}:{self.port}#{self.name}{tcp}" + (f" through {self.relay}" if self.relay else "")
         port = "" if self.port == DOT_PORT else f":{self.port}"
         name = "" if self.name == self.host else f"#{self.name}"
         return f"tls://{host}{port}{name}"

@@ -66,7 +66,8 @@ def _say(forwarder: Any, bound: Sequence[Endpoint]) -> None:
     for endpoint in bound:
         log.listening(endpoint)
     for service in forwarder.services:
-        for rank, one in enumerate(service.delivery.upstreams, 1):
+        ways = {one.spec: one for one in service.delivery.upstreams}  # DNSCrypt has two
+        for rank, one in enumerate(ways.values(), 1):
             log.forwarding(one, rank, service.config.name)
         for note in service.config.notes:
             log.note(note)

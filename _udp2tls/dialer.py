@@ -38,6 +38,7 @@ HANDOVER = 0.25
 
 # A SYN that got lost is sent again after one second, then three: by then another one is faster.
 # Attempts and silent connections at once to one address; it is given up when those are.
+# Of UDP sockets one is enough: the codec itself sends again.
 REATTEMPT, MAX_ATTEMPTS = 1.0, 3
 
 # One name look-up that finds nothing is given up after this, as a connection would be.
@@ -167,7 +168,7 @@ class Dialer:
             rest_until = upstream.path_of(address).retry_at
             if rest_until > now:
                 self._look_again(rest_until)
-            elif len(tries) + self._silent[address] >= MAX_ATTEMPTS:
+            elif len(tries) + self._silent[address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
                 continue
             elif tries and max(tries) + REATTEMPT > now:
                 self._look_again(max(tries) + REATTEMPT)

@@ -50,7 +50,8 @@ def run(config: Config, tools: Tools) -> int:
     tools.say(f"udp2tls {__version__} --doctor")
     _clock(tools)
     free = _listen(config, tools)
-    usable = [_upstream(rank, one, tools) for rank, one in enumerate(upstreams, 1)]
+    ways = list({one.spec: one for one in upstreams}.values())  # DNSCrypt has two
+    usable = [_upstream(rank, one, tools) for rank, one in enumerate(ways, 1)]
     tools.say(
         f"\n{sum(usable)} of {len(usable)} upstreams usable; listening addresses "
         + ("free" if free else "NOT all free, see above")
@@ -108,6 +109,9 @@ def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool:
     """Report on one upstream; True when it is usable."""
     spec = one.spec
     tools.say(f"\nupstream {rank}: {spec}")
+    if spec.key:
+        _row(tools, "==>", "not examined: DNSCrypt. Try it: udp2tls -u sdns://... --resolve example.com")
+        return True
     addresses, reason = _addresses(spec, tools)
     if not addresses:
         to_do = (

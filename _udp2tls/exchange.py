@@ -18,7 +18,9 @@ from _udp2tls.certificate import NoCertificate
 from _udp2tls.provider import FIRST_WAIT, MOST_WAIT, Provider
 
 # How large the query is, at one try after the other.
-_DIRECT, _RELAYED, _STREAM = (0, 480, 0, 1232), (480, 1232, 480, 3200), (0,)
+_DIRECT, _RELAYED = (0, 480, 0, 1232), (480, 1232, 480, 3200)
+# Over TCP there is one, through a relay the largest: on to the server it goes by UDP.
+_STREAM, _RELAYED_STREAM = (0,), (3200,)
 # So many tries over UDP: about 4 s.
 _TRIES = 7
 # When so many brought nothing, TCP is worth trying beside it.
@@ -37,7 +39,8 @@ class Exchange:
         self.due = math.inf
         self._provider = provider
         self._relayed, self._stream = relayed, stream
-        self._sizes = _RELAYED if relayed else _STREAM if stream else _DIRECT
+        sizes = (_RELAYED_STREAM if relayed else _STREAM), (_RELAYED if relayed else _DIRECT)
+        self._sizes = sizes[not stream]
         self._id = self._asked = b""
         self._tries = self._looked_at = self._growth = 0
         self._begun = self._sent = 0.0

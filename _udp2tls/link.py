@@ -164,10 +164,11 @@ class Link:
     @property
     def deadline(self) -> float:
         """When to look at it again: something is overdue, or to be doubted."""
-        return min(self._own_deadline, self.codec.deadline)
+        return min(self.own_deadline, self.codec.deadline)
 
     @property
-    def _own_deadline(self) -> float:
+    def own_deadline(self) -> float:
+        """The same, whatever its codec has to do."""
         if not self.opened:
             return self.started + (self.upstream.connect_limit if self.connected else self.upstream.tcp_limit)
         if self.inflight:
@@ -221,7 +222,7 @@ class Link:
         if not self.opened and not self.connected:
             return f"no TCP connection within {self.upstream.tcp_limit:g} s"
         if not self.opened:
-            return f"no TLS handshake within {self.upstream.connect_limit:g} s"
+            return f"no {self.upstream.greeting} within {self.upstream.connect_limit:g} s"
         if self.inflight and self.codec.closing:
             return f"closed by the upstream with {self.inflight} queries waiting"
         if self.inflight:

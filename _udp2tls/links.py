@@ -21,7 +21,7 @@ from _udp2tls.link import ASKED, DOUBTED, IDLE, Link
 from _udp2tls.loop import READ, WRITE, Loop
 from _udp2tls.path import LEAST_PATIENCE_OF_MANY
 from _udp2tls.pending import Pending, Query
-from _udp2tls.stream import Stream
+from _udp2tls.stream import Datagrams, Stream
 from _udp2tls.surroundings import Surroundings
 from _udp2tls.system import connect_error
 from _udp2tls.upstream import Upstream
@@ -45,7 +45,7 @@ class Links:
 
     def __init__(
         self, loop: Loop, pending: Pending, delivery: Delivery, surroundings: Surroundings,
-        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Upstream], object],
+        open_stream: Callable[..., Any], look_up: Callable[[Upstream], object],
     ) -> None:  # fmt: skip
         self.answers = Answers(loop, pending, delivery)
         self._loop = loop
@@ -96,6 +96,8 @@ class Links:
             link.note_limits()
         if now + LEAST_PATIENCE_OF_MANY < loop.wake_at:
             loop.wake_at = now + LEAST_PATIENCE_OF_MANY
+        if link.codec.deadline < loop.wake_at:
+            loop.wake_at = link.codec.deadline
 
     def _flush(self, link: Link, stream: Stream) -> None:
         """Write what the codec has to say, and wait to write what the kernel did not take."""
@@ -124,17 +126,26 @@ class Links:
 
     def connect(self, upstream: Upstream, address: Endpoint, *, trial: bool = False) -> None:
         """Begin a connection; its end, good or bad, is reported to ``delivery``."""
-        link = Link(upstream, address, upstream.codec(), self._loop.now, trial=trial)
+        now = self._loop.now
+        link = Link(upstream, address, upstream.codec(now), now, trial=trial)
         self._delivery.link_started(link)
         self._loop.counts["connections"] += 1
         log.connecting(link)
         try:
-            stream = Stream(self._open_stream(address), link.codec)
+            if upstream.datagrams:
+                stream: Stream = Datagrams(self._open_stream(address, datagrams=True), link.codec)
+            else:
+                stream = Stream(self._open_stream(address), link.codec)
         except OSError as error:
             self._end(link, _reason(error), failed=True)
             return
         self._streams[link] = stream
         stream.handler = (self._on_link, link)
+        if upstream.datagrams:
+            link.connected = now
+            self._loop.want(stream, READ)
+            self._move_on(link)
+            return
         # Windows reports a failed connect only to those who wait to write.
         self._loop.want(stream, WRITE)
 
@@ -157,10 +168,17 @@ class Links:
                 link.heard = now
                 if link.watched:
                     self._reconsider(link, only_probe=matched == self.answers.probes)
-                    self.answers.probes = 0
+            if link.upstream.timed:
+                self._note_learned(link)
             if stream.ended:
-                self._end(link, "closed by the upstream", failed=link.failed, by_peer=True)
+                fetched = not link.opened and codec.closing and link.upstream.ready(now)  # a certificate, and no more
+                self._end(link, "closed by the upstream", failed=link.failed and not fetched, by_peer=not fetched)
                 return
+        self._move_on(link)
+
+    def _move_on(self, link: Link) -> None:
+        """After whatever happened on a link: open it when it is ready, send what waits, write what is to be written."""
+        codec, stream = link.codec, self._streams[link]
         if not link.opened:
             if codec.room:
                 self._opened(link)
@@ -174,8 +192,34 @@ class Links:
         if link.goodbye or codec.closing or self._delivery.unsent:
             self._loop.look_soon()
 
+    def _note_learned(self, link: Link) -> None:
+        """A codec that learns by itself, and says more than answers."""
+        upstream = link.upstream
+        if text := upstream.news():
+            log.news(upstream, text)
+        if short := upstream.learn(link):
+            self.answers.take_short(link, short)
+            self._loop.look_soon()
+        self._loop.wake_by(link.codec.deadline)
+
+    def _keep_time(self, link: Link) -> bool:
+        """A codec's own deadline has come; False when that was the link's end."""
+        stream, now = self._streams[link], self._loop.now
+        try:
+            answers = link.codec.receive((), now)
+        except CodecError as error:
+            self._end(link, _reason(error), failed=link.failed)
+            return False
+        if answers and (matched := self.answers.take(link, answers)):
+            link.heard = now
+            self._reconsider(link, only_probe=matched == self.answers.probes)
+        self._note_learned(link)
+        self._move_on(link)
+        return self._streams.get(link) is stream
+
     def _reconsider(self, link: Link, *, only_probe: bool) -> None:
         """Something was heard on a link that is doubted, or that takes few queries at a time."""
+        self.answers.probes = 0
         if link.doubt or link.slack > 1:
             link.calm_down(only_probe=only_probe)
             self._loop.look_soon()
@@ -266,6 +310,8 @@ class Links:
         for link in list(self._streams):
             self._end(link, reason, failed=False)
         self._delivery.forget_blame()
+        for upstream in self._delivery.upstreams:
+            upstream.start_over(self._loop.now)
         self._loop.counts["fresh_starts"] += 1
         self._loop.look_soon()
 
@@ -274,6 +320,10 @@ class Links:
         now = self._loop.now
         for link in list(self._streams):
             if link not in self._streams or link.deadline > now:
+                continue
+            if link.upstream.timed and link.codec.deadline <= now and not self._keep_time(link):
+                continue
+            if link.own_deadline > now:
                 continue
             if link.opened and link.inflight and link.doubt < DOUBTED and not link.codec.closing:
                 self._doubt(link)

@@ -60,8 +60,15 @@ def reopen() -> None:
     """Open the log file anew: whoever rotates logs has moved the old one away."""
     for handler in _log.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.close()  # it opens its file again when it has something to write
-            handler.mode = "a"
+            try:
+                fresh = open(handler.baseFilename, "a", encoding=handler.encoding)  # noqa: SIM115
+            except OSError as error:
+                _log.error("%s cannot be opened anew, the old file is written on: %s", handler.baseFilename,
+                           error.strerror)  # fmt: skip
+                return
+            old = handler.setStream(fresh)
+            if old is not None:
+                old.close()
     _log.info("the log file is open anew")
 
 
@@ -91,6 +98,9 @@ def not_listening(endpoint: object, reason: str) -> None:
 
 def forwarding(upstream: Upstream, rank: int, service: str = "") -> None:
     spec = upstream.spec
+    if spec.key:
+        _log.info("%supstream %d: %s", f"[{service}] " if service else "", rank, spec)
+        return
     pins = f", {len(upstream.session.pins)} pin(s)" if upstream.session.pins else ""
     pins += f", {len(spec.hashes)} hash(es)" if spec.hashes else ""
     whom = upstream.session.requirement or f"certificate must be for {spec.name}"
@@ -102,12 +112,20 @@ def connecting(link: Link) -> None:
 
 
 def connected(link: Link, now: float) -> None:
+    if link.upstream.timed:
+        _log.info("connected to %s by way of %s: ready after %.0f ms", link.upstream, link.address,
+                  (now - link.started) * 1000)  # fmt: skip
+        return
     about: dict[str, str] = getattr(link.codec, "description", {})
     _log.info(
         "connected to %s at %s: %s, certificate for %s until %s, %s, handshake %.0f ms",
         link.upstream, link.address, about.get("version", "no TLS"), about.get("name", "?"),
         about.get("expires", "?"), about.get("resumed", "?"), (now - link.started) * 1000,
     )  # fmt: skip
+
+
+def news(upstream: Upstream, text: str) -> None:
+    _log.info("%s: %s", upstream.spec, text)
 
 
 def connection_failed(link: Link, reason: str) -> None:

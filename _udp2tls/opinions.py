@@ -50,9 +50,24 @@ class Opinions:
         self.waiting.append(query)
         return True
 
+    def cut_short(self, query: Query, answer: bytes, link: Link) -> None:
+        """``link`` brought an answer with TC set; the same resolver is asked over TCP. That is no refusal."""
+        if link is not query.link and link is not query.other:
+            return
+        query.refusals = query.refusals or []
+        query.refusals.append((link.upstream, answer))
+        link.inflight -= 1
+        query.link, query.other = query.other if link is query.link else query.link, None
+        if query.link is None:
+            self.waiting.append(query)
+
     def _next(self, query: Query, links: Sequence[Link]) -> Upstream | None:
         """Return the upstream to ask next: the most preferred that has said nothing yet and is not out of reach."""
         asked = [upstream for upstream, _ in query.refusals or ()]
+        for upstream, answer in query.refusals or ():
+            if answer[2] & 2 and upstream.twin is not None and upstream.twin not in asked:
+                return upstream.twin
+        asked += [upstream.twin for upstream in asked if upstream.twin]
         for upstream in self._upstreams:
             if upstream not in asked:
                 out_of_reach = upstream.addresses and all(upstream.path_of(a).failures for a in upstream.addresses)

@@ -198,6 +198,11 @@ class Pending:
         del self._by_id[id], self._by_message[query.message]
         return query, answer
 
+    def find(self, answer: bytes) -> Query | None:
+        """Return the query that ``answer`` answers; it waits on."""
+        query = self._by_id.get(answer[:2])
+        return query if query is not None and query.accept(answer) is not None else None
+
     def oldest(self, now: float) -> list[Query]:
         """Remove and return the queries whose time is up, and those over the limit, oldest first."""
         gone = list(islice(self._by_message.values(), max(0, len(self) - self.limit)))

@@ -24,6 +24,8 @@ from _udp2tls.certificate import Certificate
 
 # A certificate is asked for at most so often, whatever goes wrong, and after failures less.
 RARELY, SELDOM = 10.0, 600.0
+# But a server may lose its keys right after it was asked in the course of things.
+SOON = 1.0
 
 # Timeouts or closes in a row, with no answer between, after which the server may have lost
 # its keys: servers say nothing to queries that they cannot open.
@@ -192,7 +194,8 @@ class Provider:
 
     def begin(self, now: float) -> None:
         """Somebody asks for a certificate now; the others need not."""
-        self.refresh_at = self._early_at = now + RARELY
+        self.refresh_at = now + RARELY
+        self._early_at = now + (RARELY if self.suspect else SOON)
 
     def fail(self, reason: str, now: float) -> None:
         """Nobody answered, or nothing in the answer could be used."""

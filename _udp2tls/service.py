@@ -14,7 +14,7 @@ from typing import Any
 
 from _udp2tls import edns, log, upstream, wire
 from _udp2tls.clients import Clients
-from _udp2tls.config import Config, Endpoint
+from _udp2tls.config import Config
 from _udp2tls.delivery import Delivery
 from _udp2tls.links import Links
 from _udp2tls.loop import Loop
@@ -34,12 +34,12 @@ class Service:
 
     def __init__(
         self, config: Config, loop: Loop, rng: Random, surroundings: Surroundings,
-        open_stream: Callable[[Endpoint], Any], look_up: Callable[[Service, Upstream], object],
+        open_stream: Callable[..., Any], look_up: Callable[[Service, Upstream], object],
         upstreams: Sequence[Upstream] | None = None,
     ) -> None:  # fmt: skip
         self.config = config
         self.pending = Pending(config.timeout - 2 * GRAIN, rng)
-        upstreams = upstream.build(config) if upstreams is None else upstreams
+        upstreams = upstream.build(config, surroundings.wall) if upstreams is None else upstreams
         self.delivery = Delivery(upstreams, self.pending, rng, config.strategy)
         self.links = Links(
             loop, self.pending, self.delivery, surroundings, open_stream, lambda one: look_up(self, one)

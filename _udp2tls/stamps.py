@@ -16,12 +16,15 @@ import base64
 import re
 from typing import Any
 
-from _udp2tls.config import UpstreamSpec
+from _udp2tls.config import Endpoint, UpstreamSpec
 from _udp2tls.stamp_fields import FIELDS, NAMES, PROPERTIES, Kind, Pair, Stamp, StampError, check_field, check_pair
 
 __all__ = ["Kind", "Pair", "Stamp", "StampError", "format", "is_pair", "parse", "parse_pair", "upstream"]
 
-_REMEDY = "give the stamp of a DNS-over-TLS resolver (they begin with sdns://Aw), or tls://HOST[:853][#NAME]"
+_REMEDY = (
+    "give the stamp of a DNSCrypt or DNS-over-TLS resolver (they begin with sdns://AQ and sdns://Aw),"
+    " or tls://HOST[:853][#NAME]"
+)
 _UNSUITABLE = {
     Kind.PLAIN: "plain DNS is not encrypted, and udp2tls asks nobody in plain text",
     Kind.DNSCRYPT_RELAY: "a relay answers no queries itself",
@@ -194,14 +197,28 @@ def format(stamp: Stamp | Pair) -> str:
 
 
 def upstream(text: str, where: str = "--upstream") -> UpstreamSpec:
-    """Read the stamp of a resolver that can be asked; raises StampError for every other."""
+    """Read the stamp of a resolver that can be asked, perhaps with ?tcp; raises StampError for every other."""
+    via, whole = None, text
+    text = text.removesuffix("?tcp")
     if is_pair(text):
         pair = parse_pair(text, where)
-        raise StampError(
-            f"{NAMES[pair.server.kind]} through a relay is not supported as an upstream in this version",
-            remedy=_REMEDY,
-        ).place(text, 0, len(text), where)
-    stamp = parse(text, where)
+        stamp, via = pair.server, Endpoint(pair.relay.ip, pair.relay.port)
+        if stamp.kind is not Kind.DNSCRYPT:
+            problem = f"{NAMES[stamp.kind]} through a relay is not supported as an upstream in this version"
+            raise StampError(problem, remedy=_REMEDY).place(text, 0, len(text), where)
+        if via.host == stamp.ip:
+            raise StampError(
+                f"the relay is at the server's own address, {stamp.ip}: it would see who asks and what",
+                remedy="choose a relay of another operator",
+            ).place(text, 0, len(text), where)
+    else:
+        stamp = parse(text, where)
+    if stamp.kind is Kind.DNSCRYPT:
+        tcp = text != whole
+        return UpstreamSpec(stamp.ip, stamp.port, stamp.provider, key=stamp.key, relay=via, prefer_tcp=tcp)
+    if text != whole:
+        problem = "?tcp goes with DNSCrypt, which is asked over UDP otherwise"
+        raise StampError(problem, remedy="leave it out").place(whole, len(text), len(whole), where)
     problem = _UNSUITABLE.get(stamp.kind, f"{NAMES[stamp.kind]} is not supported as an upstream in this version")
     if stamp.kind is not Kind.DOT:
         raise StampError(problem, remedy=_REMEDY).place(text, 0, len(text), where)

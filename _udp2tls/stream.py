@@ -16,6 +16,9 @@ from _udp2tls.codec import Codec, CodecError
 # A larger recv makes CPython allocate by mmap, twice as dear.
 CHUNK = 65536
 
+# So many at once: others wait for their turn, too.
+MOST_DATAGRAMS = 256
+
 # A write that Windows has no memory for at the moment: what was not taken waits.
 NO_BUFFER = (errno.ENOBUFS, 10055)
 
@@ -90,6 +93,43 @@ class Stream:
         except (CodecError, OSError):
             pass  # the peer is not owed more than a try
         self.sock.close()
+
+
+class Datagrams(Stream):
+    """A connected UDP socket and its codec: a chunk is a datagram.
+
+    What the kernel does not take at the moment is lost, as any datagram may be: the codec
+    sends it again. So is a complaint that nobody listens, while there is a certificate:
+    servers are restarted.
+    """
+
+    __slots__ = ()
+
+    def receive(self, now: float) -> list[bytes]:
+        chunks: list[bytes] = []
+        try:
+            while len(chunks) < MOST_DATAGRAMS:
+                chunks.append(self.sock.recv(CHUNK))
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            if not self.codec.room and not chunks:
+                raise
+        return self.codec.receive(chunks, now) if chunks else []
+
+    def flush(self) -> int:
+        try:
+            for chunk in self.codec.outgoing():
+                self.sock.send(chunk)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            if not self.codec.room:
+                raise
+        except OSError as error:
+            if error.errno not in (*NO_BUFFER, errno.EMSGSIZE):
+                raise
+        return 0
 
 
 class TcpClient(Stream):

@@ -28,17 +28,17 @@ class Surroundings:
     """``wall`` gives seconds of wall-clock time, ``route`` this machine's address towards another ("": none)."""
 
     def __init__(self, wall: Callable[[], float], route: Callable[[Endpoint], str]) -> None:
-        self._wall = wall
+        self.wall = wall
         self._route = route
 
     def note(self, link: Link, now: float) -> None:
         """Remember how things are at the opening of a link."""
-        link.drift = self._wall() - now
+        link.drift = self.wall() - now
         link.local = self._route(link.address)
 
     def changed(self, link: Link, now: float) -> str:
         """Return what has changed since the link was opened or this was last asked of it, "" when nothing has."""
-        drift = self._wall() - now
+        drift = self.wall() - now
         jump, link.drift = abs(drift - link.drift), drift
         if jump > JUMP:
             return f"the clock jumped by {jump:.0f} s: the machine was asleep, or the time was set"

@@ -55,18 +55,22 @@ def _os_error(code: int) -> OSError:
 
 
 def open_stream_to(
-    address: Endpoint, local: str = "", options: Sequence[tuple[int, int, int]] = ()
+    address: Endpoint, local: str = "", options: Sequence[tuple[int, int, int]] = (), *, datagrams: bool = False
 ) -> socket.socket:
-    """Return a non-blocking socket that is connecting to ``address``; raises OSError.
+    """Return a non-blocking socket that is connecting to ``address``, or for datagrams is connected; raises OSError.
 
     ``local`` is an address of this machine to connect from; ``options`` are (level, option, value).
     """
-    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    kind = socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
+    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, kind)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option in options:
-            sock.setsockopt(*option)
+        if datagrams:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for option in options:
+                sock.setsockopt(*option)
         if local:
             sock.bind((local, 0))
         code = sock.connect_ex(address)

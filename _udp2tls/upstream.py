@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from _udp2tls import tls
 from _udp2tls.codec import Codec
@@ -17,15 +20,23 @@ from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.framing import Framing
 from _udp2tls.path import LONGEST_IDLE, Path, Rest
 
+if TYPE_CHECKING:
+    from _udp2tls.link import Link
+
 TCP_LIMIT, CONNECT_LIMIT = 1.5, 3.5
 
 
 class Upstream:
     """See the file's docstring. ``addresses`` is empty until a host name was looked up."""
 
+    datagrams = False  # its connections are UDP sockets
+    timed = False  # its codecs have deadlines, and more to say than answers
+    greeting = "TLS handshake"  # what an attempt waits for
+
     def __init__(self, spec: UpstreamSpec, session: tls.Session) -> None:
         self.spec = spec
         self.session = session
+        self.twin: Upstream | None = None  # the same resolver over TCP, for what has no room in a datagram
         self.addresses: list[Endpoint] = [Endpoint(spec.host, spec.port)] if spec.literal else []
         self.paths: dict[Endpoint, Path] = {}
         self.counts: Counter[str] = Counter()
@@ -43,9 +54,24 @@ class Upstream:
     def __str__(self) -> str:
         return str(self.spec)
 
-    def codec(self) -> Codec:
+    def codec(self, now: float = 0.0) -> Codec:
         """Begin one connection's worth of protocol."""
         return tls.Tls.client(Framing(), self.session)
+
+    def start_over(self, now: float) -> None:
+        """The machine slept or its network changed."""
+
+    def ready(self, now: float) -> bool:
+        """True when the next connection needs no greeting."""
+        return False
+
+    def learn(self, link: Link) -> list[tuple[bytes, bytes]]:
+        """Note what the link's codec has learned; return (query, answer cut short) of what is to be asked over TCP."""
+        return []
+
+    def news(self) -> str:
+        """Return what has been learned of it that the log should say, once."""
+        return ""
 
     def path_of(self, address: Endpoint) -> Path:
         return self.paths.setdefault(address, Path())
@@ -74,8 +100,25 @@ class Upstream:
             self.addresses.insert(0, address)
 
 
-def build(config: Config) -> list[Upstream]:
-    """Make the configured upstreams; they share one TLS context. Raises ConfigError."""
+def build(config: Config, wall: Callable[[], float] = lambda: 0.0) -> list[Upstream]:
+    """Make the configured upstreams; they share one TLS context. Raises ConfigError.
+
+    ``wall`` gives the seconds of the calendar, which certificates of DNSCrypt are compared with.
+    """
+    if any(spec.key for spec in config.upstreams):
+        _require("cryptography", "--upstream with a stamp of DNSCrypt")
+        from _udp2tls import resolver  # few have one
+
+        plain = [spec for spec in config.upstreams if not spec.key]
+        made = {one.spec: one for one in _build_all(replace(config, upstreams=tuple(plain)))} if plain else {}
+        upstreams: list[Upstream] = []
+        for spec in config.upstreams:
+            upstreams += resolver.build(spec, wall) if spec.key else [made[spec]]
+        return upstreams
+    return _build_all(config)
+
+
+def _build_all(config: Config) -> list[Upstream]:
     if config.pins:
         _require("cryptography", "--pin")
     if any(spec.hashes for spec in config.upstreams):

@@ -197,7 +197,7 @@ class PlainUpstream(Upstream):
     def __init__(self, spec: UpstreamSpec) -> None:
         super().__init__(spec, Session(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), spec.name))
 
-    def codec(self) -> Codec:
+    def codec(self, now: float = 0.0) -> Codec:
         return Framing()
 
 

@@ -139,6 +139,25 @@ def test_a_log_file_is_appended_to_and_opened_anew_when_it_was_moved_away(tmp_pa
         logger.handlers[:], logger.propagate, logger.level = kept[0], kept[1], kept[2]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Unix only: an open file is moved away")
+def test_a_log_file_that_cannot_be_opened_anew_is_written_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "udp2tls.log"
+    logger = logging.getLogger("udp2tls")
+    handler = logging.FileHandler(path)
+    monkeypatch.setattr(logger, "handlers", [handler])
+    path.rename(tmp_path / "old.log")
+    monkeypatch.setattr(handler, "baseFilename", str(tmp_path / "missing" / "udp2tls.log"))
+    try:
+        log.reopen()
+        log.note("still here")
+    finally:
+        handler.close()
+    written = (tmp_path / "old.log").read_text()
+    assert "cannot be opened anew, the old file is written on: No such file or directory" in written
+    assert "still here" in written
+
+
+
 def test_without_standard_streams_the_program_is_silent_and_goes_on(
     logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

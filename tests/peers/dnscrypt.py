@@ -161,6 +161,7 @@ def _answers(backend: int) -> list[str]:
         *(f'addAction("n{digit}.{ZONE}", SpoofAction("192.0.2.{digit}"))' for digit in range(10)),
         f'addAction(QNameRule("drop.{ZONE}"), DropAction())',
         f'addAction(QNameRule("nothing.{ZONE}"), RCodeAction(DNSRCode.NXDOMAIN))',
+        'addAction(QTypeRule(2), RCodeAction(0))',  # the root's servers, which forwarders ask for to see who lives
         f'addAction(AndRule{{QNameRule("large.{ZONE}"), QTypeRule(16)}}, SpoofRawAction("{text}"))',
         f'addAction(AndRule{{QNameRule("www.{ZONE}"), QTypeRule(16)}}, '
         f'SpoofRawAction("\\{len(programs.TEXT):03d}{programs.TEXT}"))',

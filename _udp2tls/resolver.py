@@ -1,0 +1,100 @@
+"""A DNSCrypt resolver as an upstream: asked over UDP, and over TCP for what UDP cannot carry.
+
+Owns what both ways share, the provider. The way over TCP is an upstream of its own, next in
+order: so it also stands in where UDP is blocked. Whoever is asked through a relay is
+never connected to in any other way: the relay's address is the only one there is.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from _udp2tls import box, relay, tls
+from _udp2tls.config import ConfigError, UpstreamSpec
+from _udp2tls.dnscrypt import Udp
+from _udp2tls.dnscrypt_tcp import Tcp
+from _udp2tls.link import Link
+from _udp2tls.provider import Habit, Provider
+from _udp2tls.upstream import Upstream
+
+
+class Resolver(Upstream):
+    """One way to a DNSCrypt resolver. ``provider`` is shared with the other way."""
+
+    timed = True
+    greeting = "DNSCrypt certificate"
+
+    def __init__(self, spec: UpstreamSpec, provider: Provider) -> None:
+        super().__init__(spec, tls.Session(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ""))  # never used
+        self.provider = provider
+        self.prefix = b""
+        if spec.relay:
+            self.prefix = relay.prefix(spec.host, spec.port)
+            self.addresses = [spec.relay]
+
+    def start_over(self, now: float) -> None:
+        self.provider.forget(now)
+
+    def ready(self, now: float) -> bool:
+        return self.provider.ready(now)
+
+    def news(self) -> str:
+        found, self.provider.news = self.provider.news, None
+        return found.describe(self.provider.name) if found else ""
+
+
+class OverUdp(Resolver):
+    """The usual way."""
+
+    datagrams = True
+
+    def __str__(self) -> str:
+        return f"{self.spec} over UDP" if self.spec.prefer_tcp else str(self.spec)
+
+    def codec(self, now: float = 0.0) -> Udp:
+        codec = Udp(self.provider, now, prefix=self.prefix)
+        codec.overflow = []
+        return codec
+
+    def learn(self, link: Link) -> list[tuple[bytes, bytes]]:
+        codec = cast("Udp", link.codec)
+        short, codec.overflow = codec.overflow or [], []
+        return short
+
+
+class OverTcp(Resolver):
+    """The other way."""
+
+    def __init__(self, spec: UpstreamSpec, provider: Provider) -> None:
+        super().__init__(spec, provider)
+        self.habit = Habit() if spec.relay else None
+
+    def __str__(self) -> str:
+        return str(self.spec) if self.spec.prefer_tcp else f"{self.spec} over TCP"
+
+    def codec(self, now: float = 0.0) -> Tcp:
+        return Tcp(self.provider, now, prefix=self.prefix, habit=self.habit)
+
+    def learn(self, link: Link) -> list[tuple[bytes, bytes]]:
+        codec, path = cast("Tcp", link.codec), link.path
+        # Where several may be asked at once, ``room`` says how many, for each connection.
+        learned = int(codec.width == 1), codec.capacity
+        if learned != (path.width, path.capacity):
+            path.width, path.capacity = learned
+            link.settle()
+        return []
+
+
+def build(spec: UpstreamSpec, wall: Callable[[], float]) -> list[Upstream]:
+    """Return both ways to a resolver, the preferred one first. Raises ConfigError."""
+    try:
+        provider = Provider(spec.name, spec.key, os.urandom, wall, xsalsa20=not box.why_not(1))
+    except (ValueError, box.Unavailable) as error:
+        raise ConfigError(f"{spec}: {error}", where="--upstream") from error
+    udp, tcp = OverUdp(spec, provider), OverTcp(spec, provider)
+    udp.twin = tcp
+    # Preferred or not, both are needed: dnsdist gives certificates over UDP alone.
+    return [tcp, udp] if spec.prefer_tcp else [udp, tcp]

@@ -1,0 +1,189 @@
+"""The forwarder with DNSCrypt upstreams: real and scripted servers, relays, loss, rotation, blocked UDP."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted_dnscrypt, sdns
+from tests.peers.conftest import Start
+
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
+
+
+# A relay at the server's own address is refused.
+ELSEWHERE = "127.0.0.3"
+
+
+def through(way: relay.Relay, server: str) -> str:
+    """Return the stamp of a server asked through a relay."""
+    return f"{way.stamp}/{server.removeprefix('sdns://')}"
+
+
+def assert_right(bridge: programs.Program, name: str) -> None:
+    message = asking.make_query(name)
+    assert asking.is_right(message, asking.ask_udp(bridge.port, message)), bridge.log
+    message = asking.make_query("tcp." + name)
+    assert asking.is_right(message, asking.ask_tcp(bridge.port, message)), bridge.log
+
+
+def assert_large(bridge: programs.Program) -> None:
+    message = asking.make_query("large.test.example", asking.TXT, opt=asking.opt_record(4096))
+    whole = asking.ask_tcp(bridge.port, message)
+    assert not whole[2] & 2, bridge.log
+    assert len(whole) > 4000
+    assert asking.ask_udp(bridge.port, message)[2] & 2
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relayed"])
+@pytest.mark.parametrize("es_version", [dnscrypt.XSALSA20, dnscrypt.XCHACHA20])
+def test_a_real_server_answers(
+    es_version: int, relayed: bool, tmp_path: Path, dnscrypt_relay: relay.Relay, start: Start
+) -> None:
+    with dnscrypt.DnsCrypt(tmp_path, es_versions=[es_version], host=ELSEWHERE) as server:
+        bridge = start("--upstream", through(dnscrypt_relay, server.stamp) if relayed else server.stamp)
+        assert_right(bridge, "n1.test.example")
+        if not relayed:
+            assert_large(bridge)
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 300, 2))
+        assert tally.right == tally.sent, tally
+        assert f"es_version {es_version}" in bridge.log
+        assert server.provider in bridge.log
+
+
+def test_the_post_quantum_system_is_preferred(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, 3) as server:
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 1))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert "es_version 3" in bridge.log
+
+
+def test_tcp_may_be_preferred_even_where_certificates_come_over_udp_alone(
+    dnscrypt_server: dnscrypt.DnsCrypt, start: Start
+) -> None:
+    bridge = start("--upstream", dnscrypt_server.stamp + "?tcp")
+    assert_right(bridge, "n1.test.example")
+    tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 4))
+    assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+    assert "answers again; queries go there" in bridge.log
+    assert_large(bridge)
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp", "relay"])
+def test_twenty_thousand_names_all_get_their_answers(
+    way: str, tmp_path: Path, dnscrypt_relay: relay.Relay, start: Start
+) -> None:
+    names = tmp_path / "names"
+    names.write_text("".join(f"{asking.numbered(serial)} A\n" for serial in range(20_000)))
+    with dnscrypt.DnsCrypt(tmp_path, in_flight=100, host=ELSEWHERE) as server:
+        stamp = {"udp": server.stamp, "tcp": server.stamp + "?tcp", "relay": through(dnscrypt_relay, server.stamp)}
+        bridge = start("--upstream", stamp[way])
+        assert_right(bridge, "n1.test.example")
+        if way == "tcp":
+            asyncio.run(asking.Asker.ask(bridge.port, 50, 2.5))
+            assert "?tcp answers again; queries go there" in bridge.log
+        done = subprocess.run(
+            [programs.find("dnsperf"), "-s", "127.0.0.1", "-p", str(bridge.port), "-d", str(names), "-n", "1",
+             "-q", "100", "-c", "10", "-T", "1", "-b", "4096"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert re.search(r"Response codes:\s+NOERROR 20000 \(100", done.stdout), done.stdout + bridge.log
+        assert bridge.alive
+
+
+def test_what_relay_and_server_see(dnscrypt_relay: relay.Relay, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, host=ELSEWHERE) as server:
+        bridge = start("--upstream", through(dnscrypt_relay, server.stamp))
+        assert_right(bridge, "secret.n4.test.example")
+        server.asked.assert_only_from("127.0.0.2")
+        dnscrypt_relay.asked.assert_silent_about("secret.n4.test.example")
+        assert dnscrypt_relay.asked.sources == {"127.0.0.1"}
+
+
+def test_without_its_relay_a_server_is_not_asked(dnscrypt_relay: relay.Relay, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, host=ELSEWHERE) as server:
+        dnscrypt_relay.die()
+        bridge = start("--upstream", through(dnscrypt_relay, server.stamp), "--timeout", "2")
+        message = asking.make_query("n1.test.example")
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert server.asked.size == 0
+        dnscrypt_relay.revive()
+        message = asking.make_query("n2.test.example")
+        assert asking.is_right(message, asking.ask_udp(bridge.port, message)), bridge.log
+        server.asked.assert_only_from("127.0.0.2")
+
+
+def test_when_one_relay_dies_another_is_asked(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, host=ELSEWHERE) as server, relay.Relay() as first, relay.Relay() as second:
+        bridge = start("--upstream", through(first, server.stamp), "--upstream", through(second, server.stamp))
+        assert_right(bridge, "n1.test.example")
+        assert second.asked.size == 0
+        first.silent = True
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 50, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        server.asked.assert_only_from("127.0.0.2")
+
+
+@pytest.mark.parametrize("manners", ["together", "serial", "one-shot", "repeats"])
+def test_where_udp_is_blocked_tcp_is_used_as_the_server_allows(manners: str, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, manners=manners) as server:
+        server.silent_udp = True
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 50, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["announced", "without warning"])
+def test_new_keys_cost_no_answer(keep: bool, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2) as server:
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        server.rotate(keep=keep)
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 50, 4))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+
+
+def test_a_server_that_restarts_is_found_again(tmp_path: Path, start: Start) -> None:
+    with dnscrypt.DnsCrypt(tmp_path) as server:
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        server.kill()
+        server.start()
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+
+
+def test_an_expired_certificate_is_not_used(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, lifetime=-1000) as server:
+        bridge = start("--upstream", server.stamp, "--timeout", "2")
+        message = asking.make_query("n1.test.example")
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert server.queries == []
+
+
+def test_a_server_with_another_key_is_never_asked(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2) as server:
+        stamp = sdns.dnscrypt(server.address, bytes(range(32)), server.provider)
+        bridge = start("--upstream", stamp, "--timeout", "2")
+        message = asking.make_query("n1.test.example")
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert server.queries == []
+
+
+def test_a_fifth_of_all_packets_may_be_lost(tmp_path: Path, start: Start) -> None:
+    with (
+        dnscrypt.DnsCrypt(tmp_path) as server,
+        lossy.Lossy(server.address, rtt=0.02) as way,
+    ):
+        bridge = start("--upstream", sdns.dnscrypt(way.address, server.provider_key, server.provider))
+        assert_right(bridge, "n1.test.example")
+        way.loss = 0.2
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 4))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"

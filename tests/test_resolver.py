@@ -1,0 +1,88 @@
+"""Both ways to a DNSCrypt resolver: what they share, and where each of them goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from _udp2tls import relay, resolver, stamps, upstream
+from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec
+from _udp2tls.dnscrypt import Udp
+from _udp2tls.dnscrypt_tcp import Tcp
+from tests import provider as signing
+
+KEY = bytes(range(32))
+SPEC = UpstreamSpec("192.0.2.1", 8443, "2.dnscrypt-cert.example", key=KEY)
+RELAYED = UpstreamSpec("192.0.2.1", 8443, "2.dnscrypt-cert.example", key=KEY, relay=Endpoint("198.51.100.1", 443))
+
+
+def both(spec: UpstreamSpec = SPEC) -> tuple[resolver.OverUdp, resolver.OverTcp]:
+    udp, tcp = resolver.build(spec, lambda: float(signing.NOW))
+    assert isinstance(udp, resolver.OverUdp)
+    assert isinstance(tcp, resolver.OverTcp)
+    return udp, tcp
+
+
+def test_both_ways_share_what_is_known_of_the_resolver() -> None:
+    udp, tcp = both()
+    assert udp.provider is tcp.provider
+    assert udp.twin is tcp
+    assert tcp.twin is None
+    assert (udp.datagrams, tcp.datagrams) == (True, False)
+    assert str(udp) != str(tcp), "statistics are kept by it"
+    assert isinstance(udp.codec(1.0), Udp)
+    assert isinstance(tcp.codec(1.0), Tcp)
+
+
+def test_nothing_is_ready_without_a_certificate() -> None:
+    udp, tcp = both()
+    codec = udp.codec(1.0)
+    assert codec.room == 0
+    assert not udp.ready(1.0)
+    assert not tcp.ready(1.0)
+    assert udp.news() == ""
+
+
+def test_through_a_relay_nobody_else_is_connected_to() -> None:
+    for one in both(RELAYED):
+        assert one.addresses == [Endpoint("198.51.100.1", 443)]
+        (first, *_) = one.codec(1.0).outgoing()
+        assert relay.prefix("192.0.2.1", 8443) in first[:30]
+
+
+def test_after_a_change_of_network_the_keys_are_new() -> None:
+    signer = signing.Provider()
+    udp, tcp = both(UpstreamSpec("192.0.2.1", 443, signing.NAME, key=signer.public))
+    codec = udp.codec(1.0)
+    certificate = signing.Resolver().certificate(signer)
+    codec.receive([signing.reply(codec.outgoing()[0], certificate)], 1.0)
+    assert udp.ready(1.0)
+    assert codec.room
+    assert signing.NAME in udp.news()
+    assert udp.news() == "", "once"
+    before = udp.provider.keys
+    udp.start_over(2.0)
+    assert udp.provider.keys is not before
+    assert tcp.ready(2.0)
+
+
+def test_a_name_that_cannot_be_is_a_bad_configuration() -> None:
+    with pytest.raises(ConfigError):
+        resolver.build(UpstreamSpec("192.0.2.1", 443, "a" * 70 + ".example", key=KEY), lambda: 1e9)
+
+
+def test_they_stand_in_the_order_they_were_given_in() -> None:
+    plain = UpstreamSpec("192.0.2.9", 853, "dot.example")
+    made = upstream.build(Config(upstreams=(SPEC, plain, RELAYED), listen=()))
+    assert [str(one) for one in made] == [
+        str(SPEC), f"{SPEC} over TCP", "tls://192.0.2.9#dot.example", str(RELAYED), f"{RELAYED} over TCP"
+    ]  # fmt: skip
+
+
+def test_stamps_make_them() -> None:
+    server = stamps.Stamp(stamps.Kind.DNSCRYPT, address="192.0.2.1:8443", key=KEY, provider="2.dnscrypt-cert.example")
+    way = stamps.Stamp(stamps.Kind.DNSCRYPT_RELAY, address="198.51.100.1")
+    assert stamps.upstream(stamps.format(server)) == SPEC
+    assert stamps.upstream(stamps.format(stamps.Pair(way, server))) == RELAYED
+    own = stamps.Stamp(stamps.Kind.DNSCRYPT_RELAY, address="192.0.2.1:444")
+    with pytest.raises(ConfigError, match="own address"):
+        stamps.upstream(stamps.format(stamps.Pair(own, server)))
