@@ -43,6 +43,7 @@ def serve(
         service.clients.limit = limit
     bound = forwarder.listen(inherit=True)
     _say(forwarder, bound)
+    make_timers_exact()  # before other users' rights or a jail stand in its way
     process.write_pid(about)
     process.give_up_rights(about)
     _handle_signals(forwarder, reread, notify)
@@ -50,7 +51,6 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    make_timers_exact()
     if ready:
         ready(bound[0])
     notify("READY=1")

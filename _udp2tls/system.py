@@ -35,8 +35,8 @@ FINE_TIMERS = sys.platform != "win32"
 def make_timers_exact() -> None:
     """Have Linux end a short sleep in time, not up to 50 us late (PR_SET_TIMERSLACK)."""
     try:
-        with open("/proc/self/timerslack_ns", "w", encoding="ascii") as file:
-            file.write("1000")
+        with open("/proc/self/timerslack_ns", "wb") as file:
+            file.write(b"1000")
     except OSError:
         pass  # another system, or forbidden: pauses are a little longer
 
