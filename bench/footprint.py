@@ -10,7 +10,6 @@ takes, which tracemalloc does not see; neither has the kernel's buffers in it. I
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import statistics
 import struct
@@ -132,7 +131,7 @@ class Program:
     def resident(self) -> int:
         """Bytes."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def cpu(self) -> float:
@@ -194,6 +193,8 @@ def _start(files: demo.Files, folder: Path, ports: Sequence[int]) -> list[Figure
 
 
 def _tcp_clients(files: demo.Files, folder: Path, ports: Sequence[int]) -> list[Figure]:
+    import resource  # Unix has it alone
+
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = TCP_CLIENTS + 200
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted) if hard != resource.RLIM_INFINITY else wanted, hard))
