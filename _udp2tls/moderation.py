@@ -27,8 +27,8 @@ PAUSE = 230e-6
 # The most that may be asked for, in microseconds.
 MOST = 500
 
-# Queries a second: below, a pause would seldom see two.
-ENOUGH, TOO_FEW = 2500.0, 2000.0
+# Queries a second: with fewer a pause, and the work before it, seldom sees two, and latency is worth more.
+ENOUGH, TOO_FEW = 8000.0, 6000.0
 
 # Nothing came for so long: the rush is over.
 GAP = 0.003

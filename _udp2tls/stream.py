@@ -118,17 +118,17 @@ class Datagrams(Stream):
         return self.codec.receive(chunks, now) if chunks else []
 
     def flush(self) -> int:
-        try:
-            for chunk in self.codec.outgoing():
+        for chunk in self.codec.outgoing():
+            try:
                 self.sock.send(chunk)
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            if not self.codec.room:
-                raise
-        except OSError as error:
-            if error.errno not in (*NO_BUFFER, errno.EMSGSIZE):
-                raise
+            except BlockingIOError:
+                break
+            except ConnectionError:  # an earlier one's; this one was not sent either
+                if not self.codec.room:
+                    raise
+            except OSError as error:
+                if error.errno not in (*NO_BUFFER, errno.EMSGSIZE):
+                    raise
         return 0
 
 

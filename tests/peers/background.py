@@ -7,6 +7,7 @@ from the test's thread while it serves: they count from the next packet on.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import random
@@ -24,7 +25,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 T = TypeVar("T")
 
 
-class Background:
+class Background(abc.ABC):
     """Serves while the ``with`` block runs."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, seed: int = 1) -> None:
@@ -51,11 +52,13 @@ class Background:
         self.run(self._cancel())
         self._end()
 
+    @abc.abstractmethod
     async def open(self) -> None:
-        raise NotImplementedError
+        """Begin to listen."""
 
+    @abc.abstractmethod
     async def close(self) -> None:
-        raise NotImplementedError
+        """Stop."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it in the loop, and wait until it is done."""
