@@ -51,9 +51,11 @@ def run(config: Config, tools: Tools) -> int:
     _clock(tools)
     free = _listen(config, tools)
     ways = list({one.spec: one for one in upstreams}.values())  # DNSCrypt has two
-    usable = [_upstream(rank, one, tools) for rank, one in enumerate(ways, 1)]
+    found = [_upstream(rank, one, tools) for rank, one in enumerate(ways, 1)]
+    usable = [one for one in found if one is not None]
+    skipped = f", {len(found) - len(usable)} not examined" if len(usable) < len(found) else ""
     tools.say(
-        f"\n{sum(usable)} of {len(usable)} upstreams usable; listening addresses "
+        f"\n{sum(usable)} of {len(usable)} upstreams usable{skipped}; listening addresses "
         + ("free" if free else "NOT all free, see above")
     )
     return 0 if free and all(usable) else 1
@@ -105,13 +107,13 @@ def _listen(config: Config, tools: Tools) -> bool:
     return free
 
 
-def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool:
-    """Report on one upstream; True when it is usable."""
+def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool | None:
+    """Report on one upstream; True when it is usable, None when that was not examined."""
     spec = one.spec
     tools.say(f"\nupstream {rank}: {spec}")
     if spec.key:
         _row(tools, "==>", "not examined: DNSCrypt. Try it: udp2tls -u sdns://... --resolve example.com")
-        return True
+        return None
     addresses, reason = _addresses(spec, tools)
     if not addresses:
         to_do = (
