@@ -43,7 +43,7 @@ class Resolver(Upstream):
 
     def news(self) -> str:
         found, self.provider.news = self.provider.news, None
-        return found.describe(self.provider.name) if found else ""
+        return f"provider {self.provider.name}, {found.describe()}" if found else ""
 
 
 class OverUdp(Resolver):

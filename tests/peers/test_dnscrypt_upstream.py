@@ -105,6 +105,7 @@ def test_what_relay_and_server_see(dnscrypt_relay: relay.Relay, start: Start) ->
         server.asked.assert_only_from("127.0.0.2")
         dnscrypt_relay.asked.assert_silent_about("secret.n4.test.example")
         assert dnscrypt_relay.asked.sources == {"127.0.0.1"}
+        assert bridge.log.count("are in one network, 127.0.0.0/24") == 1
 
 
 def test_without_its_relay_a_server_is_not_asked(dnscrypt_relay: relay.Relay, start: Start) -> None:
