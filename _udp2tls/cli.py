@@ -135,6 +135,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         raise ConfigError(f"{strategy!r} is none of {', '.join(STRATEGIES)}", where=where)
     level, where = value("log_level", "info")
     level = _level(level, where)
+    ephemeral = value("ephemeral_keys")[0] in (True, "true")
     return Config(
         upstreams=upstreams,
         listen=listen,
@@ -147,13 +148,13 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
-        ephemeral_keys=value("ephemeral_keys", "")[0] in (True, "true"),
+        ephemeral_keys=ephemeral,
         moderation=moderation.parse(*value("moderation", "auto")),
         workers=workers.parse(*value("workers", "1")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
-        warnings=config.doubts(upstreams),
+        warnings=config.doubts(upstreams, ephemeral=ephemeral),
     )
 
 

@@ -15,7 +15,7 @@ import ipaddress
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -211,9 +211,12 @@ class Config:
             )  # fmt: skip
 
 
-def doubts(upstreams: Iterable[UpstreamSpec]) -> tuple[str, ...]:
-    """Return warnings about upstreams that work, but are not what they seem to be for."""
-    return tuple(filter(None, map(neighbours, upstreams)))
+def doubts(upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False) -> tuple[str, ...]:
+    """Return warnings about what works, but is not what it seems to be for."""
+    found = [said for said in map(neighbours, upstreams) if said]
+    if ephemeral and not any(spec.key for spec in upstreams):
+        found.append("ephemeral keys mean nothing to upstreams of DNS over TLS, and there are no others")
+    return tuple(found)
 
 
 def neighbours(spec: UpstreamSpec) -> str:

@@ -92,7 +92,7 @@ class Dialer:
         return calls, look_up
 
     def _plan_needed(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
-        on_trial = [link.upstream for link in links if link.trial]
+        on_trial = [link.upstream for link in links if link.trial and link.upstream.datagrams]
         for upstream in sorted(self.upstreams, key=lambda one: one.benched):
             if upstream in on_trial:
                 continue

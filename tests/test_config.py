@@ -208,6 +208,8 @@ def test_relays_beside_their_server_are_doubted(relay: str, server: str, network
     spec = UpstreamSpec(server, 443, "2.cert.example", key=bytes(32), relay=Endpoint(relay, 443))
     said = config.doubts((*ONE, spec))
     assert len(said) == bool(network)
+    assert config.doubts((*ONE, spec), ephemeral=True) == said
+    assert "ephemeral keys mean nothing" in config.doubts(ONE, ephemeral=True)[0]
     assert all(f"{relay} and its server {server} are in one network, {network}: " in one for one in said)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted_dnscrypt, sdns
+from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted, scripted_dnscrypt, sdns
 from tests.peers.conftest import Start
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -249,6 +249,7 @@ def test_after_a_change_of_network_nobody_is_known_by_the_key(start: Start) -> N
         before = set(client_keys(server))
         bridge.signal(signal.SIGSTOP)
         bridge.signal(signal.SIGCONT)
+        scripted.wait_until(lambda: "made anew" in bridge.log)
         server.asked.clear()
         assert_right(bridge, "n2.test.example")
         after = set(client_keys(server))
