@@ -52,6 +52,8 @@ The rooms, from the wire upwards:
     log        one function per event
     doctor     what --doctor prints: each upstream, the clock, the listening addresses
     checkup    one address of an upstream, tried step by step
+    doctor_dnscrypt    what --doctor prints of a DNSCrypt resolver
+    checkup_dnscrypt   a DNSCrypt resolver, tried step by step
     identity   certificates in words, and what to do when one is refused
     nssm       what --nssm prints: the commands that make a Windows service of it
     selector   what waits for sockets

@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bootstrap", metavar="ADDR[:PORT]", action="append",
                    help="look up host names of upstreams at this resolver, over TLS, its certificate "
                         "carrying ADDR (default: the system's resolver); repeatable")  # fmt: skip
+    p.add_argument("--ephemeral-keys", action="store_true", default=None,
+                   help="with DNSCrypt: a key pair of its own for each query, instead of one for an hour")  # fmt: skip
     p.add_argument("--allow", metavar="NET", action="append",
                    help="client network besides loopback, e.g. 192.168.0.0/16; repeatable")  # fmt: skip
     p.add_argument("--timeout", metavar="SECONDS", help="by when every query has an answer, or a SERVFAIL "
@@ -133,6 +135,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         raise ConfigError(f"{strategy!r} is none of {', '.join(STRATEGIES)}", where=where)
     level, where = value("log_level", "info")
     level = _level(level, where)
+    ephemeral = value("ephemeral_keys")[0] in (True, "true")
     return Config(
         upstreams=upstreams,
         listen=listen,
@@ -145,11 +148,13 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
+        ephemeral_keys=ephemeral,
         moderation=moderation.parse(*value("moderation", "auto")),
         workers=workers.parse(*value("workers", "1")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=tuple(notes),
+        warnings=config.doubts(upstreams, ephemeral=ephemeral),
     )
 
 
@@ -207,7 +212,9 @@ def check(settings: Config) -> str:
         found += ", its chain must match a hash of the stamp" if spec.hashes else ""
         whom = f"certificate must be for {spec.name}{found}"
         if spec.key:
-            whom = f"DNSCrypt, provider {spec.name}" + (f", through the relay {spec.relay}" if spec.relay else "")
+            from _udp2tls import resolver  # few have one
+
+            whom = resolver.describe(spec, ephemeral=settings.ephemeral_keys)
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, {whom}")
     if len(settings.upstreams) > 1:
         lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
@@ -226,6 +233,7 @@ def check(settings: Config) -> str:
     if settings.workers > 1:
         lines.append(workers.say(settings.workers))
     lines += [f"note      {note}" for note in settings.notes]
+    lines += [f"warning   {warning}" for warning in settings.warnings]
     return "\n".join(lines)
 
 
@@ -270,9 +278,9 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         return 1
 
 
-# What a stunnel.conf says itself, and what it has no word for.
+# What a stunnel.conf says itself, and what is for upstreams that it cannot name.
 _STUNNEL_SAYS = (
-    "listen", "upstream", "strategy", "ca_file", "pin", "client_cert", "client_key", "bootstrap",
+    "listen", "upstream", "strategy", "ca_file", "pin", "client_cert", "client_key", "bootstrap", "ephemeral_keys",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import ipaddress
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -161,6 +161,7 @@ class Config:
     allow: tuple[IPNetwork, ...] = ()
     timeout: float = 4.0
     strategy: str = "ordered"
+    ephemeral_keys: bool = False  # with DNSCrypt, a key pair for each query
     moderation: float | None = None  # pause of the loop, seconds; None: as it saves work
     workers: int = 1  # processes on each port
     local: str = ""  # address of this machine to connect from
@@ -208,6 +209,28 @@ class Config:
                 f"{self.timeout:g} is not between 0.1 and 60 seconds", where="--timeout",
                 remedy="stub resolvers give up after about 5 seconds; the default is 4",
             )  # fmt: skip
+
+
+def doubts(upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False) -> tuple[str, ...]:
+    """Return warnings about what works, but is not what it seems to be for."""
+    found = [said for said in map(neighbours, upstreams) if said]
+    if ephemeral and not any(spec.key for spec in upstreams):
+        found.append("ephemeral keys mean nothing to upstreams of DNS over TLS, and there are no others")
+    return tuple(found)
+
+
+def neighbours(spec: UpstreamSpec) -> str:
+    """Say so when a relay and its server are likely to be one operator's: in one IPv4 /24, or IPv6 /48."""
+    if spec.relay is None:
+        return ""
+    relay, server = ipaddress.ip_address(spec.relay.host), ipaddress.ip_address(spec.host)
+    network = ipaddress.ip_network((relay, 24 if relay.version == 4 else 48), strict=False)
+    if relay.version != server.version or server not in network:
+        return ""
+    return (
+        f"the relay {spec.relay.host} and its server {spec.host} are in one network, {network}: if they have one"
+        " operator, that one sees who asks and what; choose a relay of another"
+    )
 
 
 def is_address(text: str) -> bool:

@@ -43,7 +43,7 @@ class Resolver(Upstream):
 
     def news(self) -> str:
         found, self.provider.news = self.provider.news, None
-        return found.describe(self.provider.name) if found else ""
+        return f"provider {self.provider.name}, {found.describe()}" if found else ""
 
 
 class OverUdp(Resolver):
@@ -88,13 +88,30 @@ class OverTcp(Resolver):
         return []
 
 
-def build(spec: UpstreamSpec, wall: Callable[[], float]) -> list[Upstream]:
-    """Return both ways to a resolver, the preferred one first. Raises ConfigError."""
+def build(spec: UpstreamSpec, wall: Callable[[], float], *, ephemeral: bool = False) -> list[Upstream]:
+    """Return both ways to a resolver, the preferred one first. Raises ConfigError.
+
+    ``ephemeral``: seal each query with a key pair of its own.
+    """
     try:
-        provider = Provider(spec.name, spec.key, os.urandom, wall, xsalsa20=not box.why_not(1))
+        provider = Provider(
+            spec.name, spec.key, os.urandom, wall, ephemeral=ephemeral, xsalsa20=not box.why_not(box.XSALSA20)
+        )  # fmt: skip
     except (ValueError, box.Unavailable) as error:
         raise ConfigError(f"{spec}: {error}", where="--upstream") from error
     udp, tcp = OverUdp(spec, provider), OverTcp(spec, provider)
     udp.twin = tcp
     # Preferred or not, both are needed: dnsdist gives certificates over UDP alone.
-    return [tcp, udp] if spec.prefer_tcp else [udp, tcp]
+    first, second = (tcp, udp) if spec.prefer_tcp else (udp, tcp)
+    second.stands_in_for = first
+    return [first, second]
+
+
+def describe(spec: UpstreamSpec, *, ephemeral: bool) -> str:
+    """Say in one line how a resolver is asked, for ``--check``."""
+    return (
+        f"DNSCrypt, provider {spec.name}"
+        + (f", through the relay {spec.relay}" if spec.relay else "")
+        + (", over TCP where it can be" if spec.prefer_tcp else "")
+        + (", a new key pair for each query" if ephemeral else ", a new key pair every hour")
+    )

@@ -149,6 +149,13 @@ def open_blocking(address: Endpoint, timeout: float) -> socket.socket:
     return sock
 
 
+def open_datagrams(address: Endpoint, timeout: float) -> socket.socket:
+    """Return a UDP socket that is connected to ``address`` and waits for so long, for ``--doctor``; raises OSError."""
+    sock = open_stream_to(address, datagrams=True)
+    sock.settimeout(timeout)
+    return sock
+
+
 def open_demo_listener() -> tuple[socket.socket, int]:
     """Bind a loopback TCP port for the demo's resolver."""
     sock = socket.create_server(("127.0.0.1", 0))

@@ -26,13 +26,15 @@ KEYS = {
     "allow": ("allow", True),
     "timeout": ("timeout", False),
     "strategy": ("strategy", False),
+    "ephemeral_keys": ("ephemeral_keys", False),
+    "dnscrypt_ephemeral_keys": ("ephemeral_keys", False),  # dnscrypt-proxy
     "moderation": ("moderation", False),
     "workers": ("workers", False),
     "log_level": ("log_level", False),
     "log_queries": ("log_queries", False),
 }
 
-SWITCHES = {"log_queries"}
+SWITCHES = {"ephemeral_keys", "log_queries"}
 
 Table = dict[str, list[tuple[str, str]]]
 

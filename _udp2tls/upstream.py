@@ -37,6 +37,7 @@ class Upstream:
         self.spec = spec
         self.session = session
         self.twin: Upstream | None = None  # the same resolver over TCP, for what has no room in a datagram
+        self.stands_in_for: Upstream | None = None  # the same resolver's preferred way
         self.addresses: list[Endpoint] = [Endpoint(spec.host, spec.port)] if spec.literal else []
         self.paths: dict[Endpoint, Path] = {}
         self.counts: Counter[str] = Counter()
@@ -113,7 +114,7 @@ def build(config: Config, wall: Callable[[], float] = lambda: 0.0) -> list[Upstr
         made = {one.spec: one for one in _build_all(replace(config, upstreams=tuple(plain)))} if plain else {}
         upstreams: list[Upstream] = []
         for spec in config.upstreams:
-            upstreams += resolver.build(spec, wall) if spec.key else [made[spec]]
+            upstreams += resolver.build(spec, wall, ephemeral=config.ephemeral_keys) if spec.key else [made[spec]]
         return upstreams
     return _build_all(config)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import udp2tls
-from _udp2tls import cli
+from _udp2tls import cli, stamps
 from _udp2tls.config import Config, ConfigError, Endpoint
 
 
@@ -144,6 +144,32 @@ def test_check_says_what_the_configuration_means(capsys: pytest.CaptureFixture[s
         "clients   this machine and 10.0.0.0/8",
         "timeout   4 s, then SERVFAIL with the reason",
     ]
+
+
+SERVER = stamps.Stamp(stamps.Kind.DNSCRYPT, address="192.0.2.1", key=bytes(range(32)), provider="2.cert.example")
+
+
+def test_check_shows_relay_and_keys_and_warns_of_neighbours(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def check(relay: str, *options: str) -> list[str]:
+        ways = [stamps.Stamp(stamps.Kind.DNSCRYPT_RELAY, address=one) for one in (relay,) if one]
+        stamp = stamps.format(stamps.Pair(ways[0], SERVER) if ways else SERVER)
+        assert udp2tls.main(["--check", *options, "-u", stamp]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    lines = check("198.51.100.1:8443")
+    assert lines[2] == (
+        "upstream  1. 192.0.2.1 port 443, DNSCrypt, provider 2.cert.example, through the relay 198.51.100.1:8443,"
+        " a new key pair every hour"
+    )
+    assert not any(line.startswith("warning") for line in lines)
+    lines = check("192.0.2.99", "--ephemeral-keys")
+    assert lines[2].endswith("through the relay 192.0.2.99:443, a new key pair for each query")
+    assert lines[-1].startswith("warning   the relay 192.0.2.99 and its server 192.0.2.1 are in one network")
+    file = tmp_path / "keys.toml"
+    file.write_text("dnscrypt_ephemeral_keys = true\n")
+    assert check("", str(file))[2].endswith("provider 2.cert.example, a new key pair for each query")
 
 
 def test_check_says_that_a_stamps_hashes_are_looked_for(capsys: pytest.CaptureFixture[str]) -> None:

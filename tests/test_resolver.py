@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from _udp2tls import relay, resolver, stamps, upstream
@@ -27,10 +29,19 @@ def test_both_ways_share_what_is_known_of_the_resolver() -> None:
     assert udp.provider is tcp.provider
     assert udp.twin is tcp
     assert tcp.twin is None
+    assert tcp.stands_in_for is udp
+    assert udp.stands_in_for is None
     assert (udp.datagrams, tcp.datagrams) == (True, False)
     assert str(udp) != str(tcp), "statistics are kept by it"
     assert isinstance(udp.codec(1.0), Udp)
     assert isinstance(tcp.codec(1.0), Tcp)
+
+
+def test_where_tcp_is_preferred_udp_stands_in_for_it() -> None:
+    tcp, udp = resolver.build(replace(SPEC, prefer_tcp=True), lambda: 1e9)
+    assert isinstance(tcp, resolver.OverTcp)
+    assert udp.stands_in_for is tcp
+    assert tcp.stands_in_for is None
 
 
 def test_nothing_is_ready_without_a_certificate() -> None:
@@ -86,3 +97,34 @@ def test_stamps_make_them() -> None:
     own = stamps.Stamp(stamps.Kind.DNSCRYPT_RELAY, address="192.0.2.1:444")
     with pytest.raises(ConfigError, match="own address"):
         stamps.upstream(stamps.format(stamps.Pair(own, server)))
+
+
+def sealed_keys(spec: UpstreamSpec, count: int, *, ephemeral: bool) -> tuple[resolver.OverUdp, list[bytes]]:
+    """Return the upstream and the public keys that so many queries bring the server."""
+    signer = signing.Provider()
+    udp, _ = resolver.build(replace(spec, name=signing.NAME, key=signer.public), lambda: float(signing.NOW),
+                            ephemeral=ephemeral)  # fmt: skip
+    assert isinstance(udp, resolver.OverUdp)
+    codec = udp.codec(1.0)
+    codec.receive([signing.reply(codec.outgoing()[0], signing.Resolver().certificate(signer))], 1.0)
+    codec.send([bytes((0, number)) + bytes(30) for number in range(count)], 1.0)
+    return udp, [packet[8:40] for packet in codec.outgoing()]
+
+
+def test_a_key_pair_for_each_query_or_one_for_all() -> None:
+    _, keys = sealed_keys(SPEC, 50, ephemeral=True)
+    assert len(set(keys)) == 50
+    udp, keys = sealed_keys(SPEC, 50, ephemeral=False)
+    assert len(set(keys)) == 1
+    udp.start_over(2.0)
+    codec = udp.codec(2.0)
+    codec.outgoing()
+    codec.send([bytes(32)], 2.0)
+    assert codec.outgoing()[0][8:40] != keys[0], "a network that has changed must not know us again"
+
+
+def test_ephemeral_keys_reach_every_resolver() -> None:
+    made = upstream.build(Config(upstreams=(SPEC, RELAYED), listen=(), ephemeral_keys=True))
+    assert all(isinstance(one, resolver.Resolver) and one.provider.ephemeral for one in made)
+    made = upstream.build(Config(upstreams=(SPEC, RELAYED), listen=()))
+    assert not any(isinstance(one, resolver.Resolver) and one.provider.ephemeral for one in made)

@@ -29,6 +29,12 @@ def mistake(source: str) -> list[str]:
     return str(caught.value).split("\n")
 
 
+def test_dnscrypt_proxys_name_for_ephemeral_keys_means_the_same() -> None:
+    for name in ("ephemeral_keys", "dnscrypt_ephemeral_keys"):
+        assert toml.parse(f"{name} = true", "file.toml") == {"ephemeral_keys": [("true", "file.toml:1")]}
+    assert "ephemeral_keys cannot be a str" in mistake('ephemeral_keys = "yes"')[0]
+
+
 def test_values_come_as_text_with_their_line() -> None:
     assert toml.parse(GOOD, "file.toml") == {
         "listen": [("127.0.0.1:5353", "file.toml:2"), ("[::1]:5353", "file.toml:2")],
