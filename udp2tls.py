@@ -74,6 +74,7 @@ class Forwarder:
         self._wishes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._naming = Naming(lambda config, host: find_addresses(config, host), self.do)
         self._stop_reason = self._resume_reason = ""
+        self.chore: Callable[[float], float] | None = None  # told the time, returns when to be told it again
         # Wakes the loop for signals and threads. Being registered, it also keeps select
         # from being called with nothing, which Windows does not bear.
         self._waker, self.wake_socket = socket.socketpair()
@@ -259,6 +260,8 @@ class Forwarder:
             loop.wake_by(self._moderation.look_at)
         for service in services:
             service.plan()
+        if self.chore:
+            loop.wake_by(self.chore(loop.now))
         if self._retiring:
             self._retire()
 
@@ -328,9 +331,7 @@ class Forwarder:
             raise wire.Malformed("not a query")
         self._loop.now = self._clock()
         self._loop.look_soon()  # nobody ran the loop since the last time: that is no lateness
-        query = self.pending.add(message, (deliver, None), self._loop.now)
-        if query is not None:
-            self.services[0].links.forward([query])
+        self.services[0].submit(message, deliver)
         while not answers:
             self.turn()
         return answers[0]
@@ -338,6 +339,12 @@ class Forwarder:
     open_demo_listener = staticmethod(system.open_demo_listener)
     notify = staticmethod(system.notify)
     clock = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    @staticmethod
+    def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
+        """See the function of that name."""
+        return find_addresses(config, host)
 
     @staticmethod
     def doctor(config: Config) -> int:
@@ -366,23 +373,8 @@ def _close(pair: tuple[Any, Any]) -> None:
 
 
 def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
-    """Return the addresses of an upstream's host name, or why there are none. Blocks.
-
-    Asks the bootstrap resolvers over TLS if there are any, else the system's resolver.
-    """
-    if config.bootstrap:
-        try:
-            forwarder = Forwarder(config.for_bootstrap(), upstreams=upstream.build_bootstrap(config))
-        except ConfigError as error:
-            return [], str(error)
-        try:
-            return lookup.through(forwarder.ask, host)
-        finally:
-            forwarder.close()
-    try:
-        return system.addresses_of(host), ""
-    except OSError as error:
-        return [], f"the system's resolver says: {error.strerror or error}"
+    """Return the addresses of an upstream's host name, or why there are none. Blocks. See lookup."""
+    return lookup.addresses(Forwarder, config, host)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
