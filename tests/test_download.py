@@ -71,10 +71,10 @@ def ask(*pieces: bytes, pause: float = 0.0, most: int = MOST, endless: bytes = b
 
     server = Server(clock, all_pieces(), pause)
     try:
-        return exchange(_Wire(server, left, 2 * most + download.HEADER), TARGET, most)
+        return exchange(_Wire(server, left, most + most // 8 + download.HEADER), TARGET, most)
     finally:
         assert clock() <= end + 0.001
-        assert server.given <= 2 * most + download.HEADER + 8192
+        assert server.given <= most + most // 8 + download.HEADER + 8192
 
 
 def refusal(*pieces: bytes, **how: Any) -> str:
