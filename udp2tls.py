@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from _udp2tls import __version__, cli, log, lookup, system, upstream, wire
@@ -181,12 +182,15 @@ class Forwarder:
                     bound.append(Endpoint(endpoint.host, (udp or tcp).getsockname()[1]))
         return bound
 
-    def reload(self, *configs: Config) -> list[Endpoint]:
+    def reload(
+        self, *configs: Config, upstreams: Sequence[Sequence[upstream.Upstream]] = ()
+    ) -> list[Endpoint]:
         """Run these configurations instead; who waits for an answer still gets it from the old ones.
 
+        ``upstreams`` are those of each, if somebody has built them already: see upstream.build.
         Call from the loop's thread. Raises ConfigError and BindError, and then nothing has changed.
         """
-        services = [self._service(config) for config in configs]
+        services = [self._service(config, built) for config, built in zip_longest(configs, upstreams)]
         self._adopt(services)
         sockets = self._bind(services)
         for service in self.services:

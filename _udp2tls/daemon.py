@@ -93,7 +93,7 @@ def _handle_signals(
 
     def reload(number: int, frame: object) -> None:
         if reread:
-            forwarder.do(lambda: anew.reload(reread))
+            forwarder.do(lambda: anew.reload(lambda: (reread(), ())))
 
     def reopen(number: int, frame: object) -> None:
         forwarder.do(log.reopen)
@@ -118,10 +118,14 @@ class _Anew:
         self._renewal: Any = None
         self._renew()
 
-    def reload(self, configs: Callable[[], Sequence[Config]]) -> None:
-        """Run these; when they cannot be used, what runs goes on."""
+    def reload(self, give: Callable[[], tuple[Sequence[Config], Sequence[Any]]]) -> None:
+        """Run what this gives: configurations, and if it has built them, the upstreams of each.
+
+        When they cannot be used, what runs goes on.
+        """
         try:
-            bound = self._forwarder.reload(*configs())
+            configs, upstreams = give()
+            bound = self._forwarder.reload(*configs, upstreams=upstreams)
         except (ConfigError, BindError) as error:
             log.not_reloaded(str(error))
             return

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,7 +59,7 @@ class Fake:
         self.did.append("statistics")
         return {"queries": 1, "upstreams": {}}
 
-    def reload(self, *configs: Config) -> list[Endpoint]:
+    def reload(self, *configs: Config, upstreams: Sequence[Any] = ()) -> list[Endpoint]:
         self.did.append(("reload", configs))
         if self.reload_error:
             raise self.reload_error
@@ -204,7 +204,7 @@ def test_lists_are_looked_after_from_the_start_and_after_sighup(fake: Fake, monk
         fake.services[0].config = with_list
         signal.raise_signal(signal.SIGHUP)
         assert [one.taken for one in made] == [1]
-        made[0].reload(lambda: [with_list])
+        made[0].reload(lambda: ([with_list], ()))
         fake.services[0].config = CONFIG
         signal.raise_signal(signal.SIGHUP)
         assert [one.taken for one in made] == [3], "without lists too: there are none to look after any more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -232,6 +233,7 @@ class Peers:
         self.names: list[str | None] = []
         self.refusing: set[str] = set()
         self.silent: set[str] = set()
+        self.dripping: set[str] = set()
         self.ours: list[socket.socket] = []
         self._kept: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -249,7 +251,8 @@ class Peers:
         if endpoint.host in self.silent:
             self._kept.append(theirs)
         else:
-            thread = threading.Thread(target=self._serve, args=(theirs,), daemon=True)
+            serve = self._drip if endpoint.host in self.dripping else self._serve
+            thread = threading.Thread(target=serve, args=(theirs,), daemon=True)
             thread.start()
             self._threads.append(thread)
         return ours
@@ -262,6 +265,14 @@ class Peers:
                 secure.sendall(self.answers.get(request, b"HTTP/1.1 404 None\r\n\r\n"))
         except OSError:
             pass  # it does not trust us
+
+    def _drip(self, sock: socket.socket) -> None:
+        """Send a TLS record of 16 KiB, one byte in 10 ms."""
+        with sock, contextlib.suppress(OSError):
+            sock.sendall(b"\x16\x03\x03\x40\0")
+            while True:
+                sock.sendall(b"\0")
+                time.sleep(0.01)
 
     def close(self) -> None:
         for thread in self._threads:
@@ -316,6 +327,17 @@ def test_an_address_that_is_silent_has_its_share_of_the_time(certs: authority.Au
     first, second = (timeout for _, timeout in peers.connected)
     assert 0.4 < first <= 0.5
     assert 0.3 < second <= 0.5
+    peers.close()
+
+
+def test_a_handshake_that_drips_has_its_share_of_the_time_too(certs: authority.Authority) -> None:
+    peers = Peers(certs, {"/list.md": body("hello")})
+    peers.dripping = {"192.0.2.1"}
+    began = time.monotonic()
+    assert getting(peers, certs, "192.0.2.1", "192.0.2.2", limit=1.0).get(f"{BASE}/list.md", MOST) == b"hello"
+    assert time.monotonic() - began < 1.0
+    with pytest.raises(DownloadError, match=r"^it took longer than 0\.3 s$"):
+        getting(peers, certs, "192.0.2.1", limit=0.3).get(f"{BASE}/list.md", MOST)
     peers.close()
 
 

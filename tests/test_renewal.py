@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from _udp2tls import inquiry
-from _udp2tls.config import Config, ConfigError, Endpoint, parse_upstream
-from _udp2tls.renewal import Renewal
+from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec, parse_upstream
+from _udp2tls.renewal import Made, Renewal, first
 from _udp2tls.sources import Source
 from tests.fakes import Clock
-from tests.test_sources import NEW, NOW, OLD, names, put, source
+from tests.test_sources import NEW, NOW, OLD, URL, names, put, source
 
 WAIT = 5.0
 
@@ -41,6 +41,7 @@ class Fake:
         self.chore: Callable[[float], float] | None = None
         self.clock = Clock()
         self.ran: list[Sequence[Config]] = []
+        self.built: list[list[list[UpstreamSpec]]] = []
         self.renewal = Renewal(self, self.reload, downloads=False)
         self.renewal.take()
 
@@ -53,8 +54,10 @@ class Fake:
     def find_addresses(self, config: Config, host: str) -> tuple[list[str], str]:
         return [], f"{host} is not to be found"
 
-    def reload(self, configs: Callable[[], Sequence[Config]]) -> None:
-        self.ran.append(configs())
+    def reload(self, give: Callable[[], Made]) -> None:
+        configs, upstreams = give()
+        self.ran.append(configs)
+        self.built.append([[one.spec for one in some] for some in upstreams])
         self.services = [SimpleNamespace(config=one) for one in self.ran[-1]]
         self.renewal.take()
 
@@ -87,6 +90,7 @@ def test_a_new_list_changes_the_upstreams(tmp_path: Path) -> None:
     place(tmp_path, NEW, 100)
     fake.look(2)
     assert fake.hosts() == ["new.example"]
+    assert fake.built == [[list(fake.services[0].config.upstreams)]]
     fake.look(0)
     assert len(fake.ran) == 1
 
@@ -124,6 +128,7 @@ def test_a_sighup_in_between_is_not_undone(tmp_path: Path) -> None:
     wish()
     assert fake.services[0].config.timeout == 9.0
     assert fake.hosts() == ["new.example"]
+    assert fake.built == [[]], "what was built is of no use any more"
     fake.wishes.get(timeout=WAIT)()
 
 
@@ -148,3 +153,21 @@ def test_what_downloads_asks_the_forwarder_for_names(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match=r"cannot find the address of mirror\.example: mirror\.example is not to be"):
         get("https://mirror.example/list.md", 100)
     assert fake.wishes.qsize() == 2, "the loop was asked for both families first"
+
+
+def test_the_first_lists_are_had_before_anything_runs_and_only_those_that_are_missing(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Type:
+        clock = wall = staticmethod(lambda: NOW)
+
+        @staticmethod
+        def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
+            asked.append(host)
+            return [], "no network"
+
+    here, missing = read(tmp_path), source(tmp_path / "none")
+    config = Config(upstreams=(parse_upstream("tls://192.0.2.1"),))
+    (reason,) = first([here, missing, source(tmp_path, urls=[])], config, Type)
+    assert reason == f"source test: {URL}: cannot find the address of mirror.example: no network"
+    assert asked == ["mirror.example"]

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from _udp2tls import stamps, workers
+import udp2tls
+from _udp2tls import renewal, sources, stamps, workers
+from _udp2tls.config import parse_upstream
 from _udp2tls.stamps import Kind, Stamp
 from tests import authority
 from tests.peers import asking, mirror, programs, scripted
@@ -180,6 +182,20 @@ def test_when_no_upstream_answers_the_name_is_looked_up_otherwise(certs: authori
             scripted.wait_until(lambda: "was read anew" in running.log, 20)
             scripted.wait_until(lambda: answered_by(one, running.port))
         assert stored(tmp_path) == pair
+
+
+def test_the_first_list_is_had_before_anything_runs(certs: authority.Authority, tmp_path: Path) -> None:
+    with mirror.Mirror(certs) as web:
+        pair = signed(853, 1000)
+        web.serve(pair)
+        one = sources.Source(
+            "test", cache_file=str(tmp_path / "cache.md"), minisign_key=SIGNER.line,
+            urls=[web.url("/none/list.md"), f"https://127.0.0.1:{web.port}/list.md"],
+        )  # fmt: skip
+        config = udp2tls.Config(upstreams=(parse_upstream("tls://127.0.0.1"),), ca_file=certs.ca_file)
+        assert renewal.first([one], config, udp2tls.Forwarder) == []
+    assert one.listing is not None
+    assert stored(tmp_path) == pair
 
 
 def test_the_program_stops_at_once_while_a_mirror_is_silent(certs: authority.Authority, tmp_path: Path) -> None:
