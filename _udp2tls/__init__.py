@@ -43,6 +43,10 @@ The rooms, from the wire upwards:
     minisign   whether a file is what the holder of a key signed
     lists      a resolver list becomes names and stamps
     sources    a signed list, kept in a file and renewed
+    download   one file over HTTPS, for a thread
+    refresh    which source is downloaded when, in a thread of its own
+    inquiry    asking the running forwarder from another thread
+    renewal    what a renewed list changes in what runs
     toml       a TOML file becomes command-line options
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew

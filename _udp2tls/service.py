@@ -47,6 +47,12 @@ class Service:
         self.clients = self.links.answers.clients = Clients(loop, config, self.pending, self.links.forward)
         self._loop = loop
 
+    def submit(self, message: bytes, deliver: Callable[[bytes, Any], object]) -> None:
+        """Ask, in the loop, as a client that is part of this program; raises wire.Malformed."""
+        query = self.pending.add(message, (deliver, None), self._loop.now)
+        if query is not None:
+            self.links.forward([query])
+
     def tick(self) -> None:
         """Give up whose time is up, queries and connections."""
         gone = self.pending.oldest(self._loop.now)
