@@ -42,6 +42,13 @@ The rooms, from the wire upwards:
     lists      a resolver list becomes names and stamps
     sources    a signed list, kept in a file and renewed
     toml       a TOML file becomes command-line options
+    toml_document  a TOML file's data, and where in its text each part stands
+    tables     dnscrypt-proxy's tables: names, lists and routes, as a TOML file says them
+    catalog    which servers and relays there are by name
+    nearness   whether two addresses may have one operator
+    routes     through which relays a server is asked
+    choice     which upstreams names, requirements and routes come to
+    listing    what --list prints
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew
     supervisor  which worker is started, told or started again, and when

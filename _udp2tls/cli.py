@@ -89,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--without-ocsp", action="store_true",
                    help="run a stunnel.conf that asks for OCSP, without it")  # fmt: skip
     p.add_argument("--check", action="store_true", help="read everything, print what it means, exit 0 or 2")
+    p.add_argument("--list", action="store_true",
+                   help="print the servers and relays of the lists that FILE names, exit")
     p.add_argument("--nssm", action="store_true",
                    help="print the commands that make a Windows service of it with these options")  # fmt: skip
     p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
@@ -104,8 +106,9 @@ def parser() -> argparse.ArgumentParser:
 
 def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     """Make one Config of options, file and environment; raise ConfigError."""
-    file = toml.read(options.file) if options.file else {}
+    file = toml.read(options.file) if options.file else toml.Table()
     notes: list[str] = []
+    chosen: dict[str, Any] = {}
 
     def values(option: str) -> list[tuple[str, str]]:
         """Return [(value, where it came from)] of a repeatable option."""
@@ -123,6 +126,12 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     optional = not listen
     if not listen:
         listen, optional = _listen_by_environment(environment)
+    if file.document and options.upstream:
+        notes.append("--upstream is given, so the servers and lists of the file are not used")
+    elif file.document:
+        from _udp2tls import choice  # few have lists, and everybody starts
+
+        upstreams, chosen = choice.read(file.document, upstreams)
     if not upstreams:
         upstreams = _upstream_by_environment(environment)
         if not upstreams:
@@ -149,7 +158,8 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         workers=workers.parse(*value("workers", "1")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
-        notes=tuple(notes),
+        notes=(*notes, *chosen.pop("notes", ())),
+        **chosen,
     )
 
 
@@ -209,6 +219,8 @@ def check(settings: Config) -> str:
         if spec.key:
             whom = f"DNSCrypt, provider {spec.name}" + (f", through the relay {spec.relay}" if spec.relay else "")
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, {whom}")
+    if settings.choice:
+        lines += settings.choice.lines
     if len(settings.upstreams) > 1:
         lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
     if not all(spec.key for spec in settings.upstreams):
@@ -226,6 +238,7 @@ def check(settings: Config) -> str:
     if settings.workers > 1:
         lines.append(workers.say(settings.workers))
     lines += [f"note      {note}" for note in settings.notes]
+    lines += [f"warning   {warning}" for warning in settings.warnings]
     return "\n".join(lines)
 
 
@@ -246,6 +259,11 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         for name in ("service", "strict", "without_ocsp"):
             if getattr(options, name):
                 raise ConfigError(f"--{name.replace('_', '-')} goes with a stunnel.conf")
+        if options.list:
+            from _udp2tls import listing
+
+            print(listing.show(options.file))
+            return 0
         settings = read(options, os.environ)
         if options.check:
             print(check(settings))

@@ -177,6 +177,9 @@ class Config:
     name: str = ""  # of the service, where there are several
     # Makes the TLS session of an upstream, where more than the above has to be said of it.
     sessions: Callable[[UpstreamSpec], Any] | None = field(default=None, compare=False)
+    # Lists of servers, to be renewed, and the ``choice.Choice`` out of them: see ``choice.renewed``.
+    sources: tuple[Any, ...] = field(default=(), compare=False)
+    choice: Any = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
