@@ -154,8 +154,10 @@ class Routes:
             self.warnings.append(
                 f"{offer.name}: relays pass on certificates of {STANDARD}NAME alone, and its are of {spec.name}"
             )
-        ways = {relay.address: (relay, replace(spec, relay=relay.address)) for relay in reversed(relays)}
-        return list(reversed(ways.values()))
+        ways: dict[Endpoint, tuple[Relay, UpstreamSpec]] = {}
+        for relay in relays:  # * may stand for one that is named too
+            ways.setdefault(relay.address, (relay, replace(spec, relay=relay.address)))
+        return list(ways.values())
 
     def _none(self, offer: Offer, route: Route, dropped: list[tuple[Relay, str]]) -> ConfigError:
         if dropped:
