@@ -29,6 +29,10 @@ from _udp2tls.toml_document import Document, suggest
 # certificates in turn on a bad day, and each is another who learns names that are asked for.
 UNNAMED = 16
 
+# So many ways lead to them, at most: with relays there are several to each. Windows has room for
+# the connections of 45 upstreams.
+WAYS = 32
+
 # Stamps of one server that are used, at most.
 STAMPS = 4
 
@@ -182,7 +186,7 @@ class _Chooser:
         order = sorted(found, key=lambda name: rank(self.base.salt, name))
         taken: list[str] = []
         for name in order:
-            if len(taken) == UNNAMED:
+            if len(taken) == UNNAMED or len(specs) >= WAYS:
                 break
             more = list(self._quietly(found[name]))
             specs += more

@@ -217,7 +217,8 @@ def check(settings: Config) -> str:
         found += ", its chain must match a hash of the stamp" if spec.hashes else ""
         whom = f"certificate must be for {spec.name}{found}"
         if spec.key:
-            whom = f"DNSCrypt, provider {spec.name}" + (f", through the relay {spec.relay}" if spec.relay else "")
+            way = f", through the relay {spec.relay}{found}" if spec.relay else ""
+            whom = f"DNSCrypt, provider {spec.name}{way}"
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, {whom}")
     if settings.choice:
         lines += settings.choice.lines

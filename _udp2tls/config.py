@@ -127,13 +127,18 @@ class UpstreamSpec:
     name: str
     hashes: frozenset[bytes] = frozenset()  # of a stamp: SHA-256 of a TBSCertificate; one must be in the chain
     key: bytes = b""  # with DNSCrypt, the provider's public key
-    relay: Endpoint | None = None  # with DNSCrypt, ask through it
+    relay: Endpoint | None = None  # with DNSCrypt, ask through it; its host may be a name
     prefer_tcp: bool = False  # with DNSCrypt
 
     @property
+    def target(self) -> Endpoint:
+        """Where connections go to; its host may be a name."""
+        return self.relay or Endpoint(self.host, self.port)
+
+    @property
     def literal(self) -> bool:
-        """True when ``host`` is an address and needs no look-up."""
-        return is_address(self.host)
+        """True when connections go to an address, and no name needs a look-up."""
+        return is_address(self.target.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

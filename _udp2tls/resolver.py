@@ -2,7 +2,8 @@
 
 Owns what both ways share, the provider. The way over TCP is an upstream of its own, next in
 order: so it also stands in where UDP is blocked. Whoever is asked through a relay is
-never connected to in any other way: the relay's address is the only one there is.
+never connected to in any other way: the relay's address is the only one there is, or those
+that its name has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from _udp2tls.config import ConfigError, UpstreamSpec
 from _udp2tls.dnscrypt import Udp
 from _udp2tls.dnscrypt_tcp import Tcp
 from _udp2tls.link import Link
+from _udp2tls.nearness import ADDRESS, nearness
 from _udp2tls.provider import Habit, Provider
 from _udp2tls.upstream import Upstream
 
@@ -33,13 +35,18 @@ class Resolver(Upstream):
         self.prefix = b""
         if spec.relay:
             self.prefix = relay.prefix(spec.host, spec.port)
-            self.addresses = [spec.relay]
 
     def start_over(self, now: float) -> None:
         self.provider.forget(now)
 
     def ready(self, now: float) -> bool:
         return self.provider.ready(now)
+
+    def found(self, hosts: list[str]) -> str:
+        """Take the addresses of a relay's name, but for the server's own: nobody shall see both ends."""
+        apart = [host for host in hosts if nearness(host, self.spec.host) != ADDRESS]
+        super().found(apart)
+        return "" if apart else f"it is at the server's own address, {self.spec.host}"
 
     def news(self) -> str:
         found, self.provider.news = self.provider.news, None

@@ -21,10 +21,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from _udp2tls import nearness, stamps
+from _udp2tls import stamps
 from _udp2tls.catalog import STATIC, Catalog, Offer
-from _udp2tls.config import ConfigError, Endpoint, UpstreamSpec, is_address, parse_endpoint
-from _udp2tls.nearness import ADDRESS
+from _udp2tls.config import ConfigError, Endpoint, UpstreamSpec, is_address, parse_endpoint, parse_upstream
+from _udp2tls.nearness import ADDRESS, nearness
 from _udp2tls.stamp_fields import NAMES, Kind
 from _udp2tls.tables import Route, Said
 from _udp2tls.toml_document import suggest
@@ -37,7 +37,7 @@ DNSCRYPT_PORT = 443
 # Relays pass on certificates of names that begin so, and no others.
 STANDARD = "2.dnscrypt-cert."
 
-_WAYS = "a relay's name, a relay's or DNSCrypt server's stamp, ADDR[:PORT], or *"
+_WAYS = "a relay's name, a relay's or DNSCrypt server's stamp, ADDR[:PORT], HOST:PORT, or *"
 
 
 class NoRelay(ConfigError):
@@ -106,16 +106,22 @@ class Routes:
             return [Relay(str(address), address, said)]
         host, colon, _ = text.rpartition(":")
         if colon and host:
-            raise said.error(
-                f"{host!r} would have to be looked up, and whoever answers that chooses the relay",
-                "give the relay's address: ADDR:PORT",
-            )
+            return [Relay(text, self._looked_up(host, text, said), said)]
         if self._catalog.missing:
             missing = ", ".join(self._catalog.missing)
             self.warnings.append(f"{said.place.where}: {text!r} is in no list that is here (missing: {missing})")
             return []
         relays = [one for one in self._catalog if any(offer.relay for offer in self._catalog.offers(one))]
         raise said.error(f"there is no relay {text!r} in the lists", suggest(text, relays, f"give {_WAYS}"))
+
+    @staticmethod
+    def _looked_up(host: str, text: str, said: Said) -> Endpoint:
+        """Read HOST:PORT; the name is looked up when the relay is needed, as upstreams' names are."""
+        try:
+            spec = parse_upstream(f"tls://{text}", said.place.where)
+        except ConfigError:
+            raise said.error(f"{text!r} is not HOST:PORT", f"give {_WAYS}") from None
+        return Endpoint(spec.host, spec.port)
 
     def _by_name(self, name: str, said: Said) -> list[Relay]:
         offers = self._catalog.offers(name)
@@ -139,7 +145,7 @@ class Routes:
         dropped: list[tuple[Relay, str]] = []
         for one in self._named[route.server.text.casefold()]:
             for relay in self._star(offer, spec) if one is None else [one]:
-                if nearness.nearness(relay.address.host, spec.host) == ADDRESS:
+                if _near(relay, spec) == ADDRESS:
                     dropped.append((relay, "it is at the server's own address, and would see who asks and what"))
                 else:
                     relays.append(relay)
@@ -175,7 +181,7 @@ class Routes:
         self.warnings.append(where + text)
 
     def _warn_near(self, relay: Relay, offer: Offer, spec: UpstreamSpec) -> None:
-        near = nearness.nearness(relay.address.host, spec.host)
+        near = _near(relay, spec)
         if near:
             self._warn(relay, f"the relay {relay} is in the network of {offer.name}, {spec.host}, "
                        "and one operator may see who asks and what")  # fmt: skip
@@ -193,7 +199,7 @@ class Routes:
         ]  # fmt: skip
         far = [
             (one.families != version, rank(self._salt, offer.name, one.name), relay) for relay, one in found
-            if not nearness.nearness(relay.address.host, spec.host) and not self._same_operator(relay, offer)
+            if not _near(relay, spec) and not self._same_operator(relay, offer)
         ]  # fmt: skip
         return [relay for *_, relay in sorted(far, key=lambda one: one[:2])[:STAR]]
 
@@ -206,6 +212,11 @@ class Routes:
         if offer.spec and relay.address.host in self._operators.get(offer.spec.key, ()):
             return True
         return relay.offer is not None and operator(relay.offer) == operator(offer) != ""
+
+
+def _near(relay: Relay, spec: UpstreamSpec) -> str:
+    """Return how near a relay is to the server, as far as that is known before its name was looked up."""
+    return nearness(relay.address.host, spec.host) if is_address(relay.address.host) else ""
 
 
 def _relay(offer: Offer) -> Relay:

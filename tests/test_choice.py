@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from _udp2tls import choice
-from _udp2tls.choice import UNNAMED, NothingChosen
+from _udp2tls.choice import UNNAMED, WAYS, NothingChosen
 from _udp2tls.config import Config, ConfigError, UpstreamSpec, parse_upstream
+from _udp2tls.routes import STAR
 from tests import signed
 from tests.signed import chosen, mistake, server, ways
 
@@ -90,6 +91,16 @@ def test_of_a_long_list_so_many_are_used_always_the_same_and_others_elsewhere(tm
     assert chosen(tmp_path, many).upstreams == found.upstreams
     elsewhere = choice.choose(choice.Choice(found.wanted, (), "another machine"))
     assert elsewhere.upstreams != found.upstreams
+
+
+def test_with_relays_there_are_fewer_servers_for_each_has_several_ways(tmp_path: Path) -> None:
+    many = {f"s{at}": server(f"10.0.{at}.1", at) for at in range(100)}
+    many |= {f"anon-r{at}": signed.relay(f"10.1.{at}.1") for at in range(100)}
+    route = "[anonymized_dns]\nroutes = [{ server_name = '*', via = ['*'] }]"
+    found = chosen(tmp_path, signed.write(tmp_path, "many", many), route)
+    assert WAYS <= len(found.upstreams) < WAYS + STAR
+    assert len({one.host for one in found.upstreams}) == -(-WAYS // STAR)
+    assert all(one.relay for one in found.upstreams)
 
 
 def test_servers_that_nobody_named_and_that_no_route_fits_are_passed_over(tmp_path: Path) -> None:

@@ -156,3 +156,17 @@ def test_an_upstream_wanted_in_particular_is_connected_to_unless_it_rests() -> N
     phone.dialer.blame(phone.dialer.attempts.pop(), phone.now)
     assert phone.plan(elsewhere=(second,)) == []
     assert phone.dialer.deadline == second.path_of(B).retry_at
+
+
+def test_a_name_whose_addresses_cannot_be_used_is_looked_up_again_later() -> None:
+    phone = Phone(1)
+    (one,) = phone.upstreams
+    one.addresses = []
+    one.found = lambda hosts: "nobody wants them"  # type: ignore[method-assign]
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]
+    assert phone.dialer.name_found(one, ["192.0.2.1"], "", phone.now) == "nobody wants them"
+    assert phone.dialer.plan([], phone.now, need=True)[1] == []
+    assert phone.now < phone.dialer.deadline < math.inf
+    assert "nobody wants them" in phone.dialer.reason
+    phone.now = phone.dialer.deadline
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]

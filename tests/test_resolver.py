@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from _udp2tls import relay, resolver, stamps, upstream
@@ -45,6 +47,19 @@ def test_nothing_is_ready_without_a_certificate() -> None:
 def test_through_a_relay_nobody_else_is_connected_to() -> None:
     for one in both(RELAYED):
         assert one.addresses == [Endpoint("198.51.100.1", 443)]
+        (first, *_) = one.codec(1.0).outgoing()
+        assert relay.prefix("192.0.2.1", 8443) in first[:30]
+
+
+def test_a_relays_name_is_looked_up_and_the_servers_own_address_is_none_of_its() -> None:
+    spec = replace(RELAYED, relay=Endpoint("relay.example", 8443))
+    assert not spec.literal
+    for one in both(spec):
+        assert one.addresses == []
+        assert one.found(["192.0.2.1", "::ffff:192.0.2.1"]) == "it is at the server's own address, 192.0.2.1"
+        assert one.addresses == []
+        assert one.found(["192.0.2.1", "198.51.100.7"]) == ""
+        assert one.addresses == [Endpoint("198.51.100.7", 8443)]
         (first, *_) = one.codec(1.0).outgoing()
         assert relay.prefix("192.0.2.1", 8443) in first[:30]
 

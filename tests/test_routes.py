@@ -71,7 +71,7 @@ def mistake(folder: Path, *via: str, server: str = "server") -> str:
         ([signed.relay("198.51.100.9:99")], ["198.51.100.9:99"]),
         ([signed.server("198.51.100.9")], ["198.51.100.9:443"]), (["other"], ["10.9.9.9:443"]),
         (["anon-a", "198.51.100.1:443", "anon-b"], ["198.51.100.1:443", "203.0.113.1:8443"]),
-        (["anon-same", "anon-a"], ["198.51.100.1:443"]),
+        (["anon-same", "anon-a"], ["198.51.100.1:443"]), (["Relay.Example:8443"], ["relay.example:8443"]),
     ],
 )  # fmt: skip
 def test_whatever_names_a_relay(via: list[str], addresses: list[str], tmp_path: Path) -> None:
@@ -84,7 +84,9 @@ def test_whatever_names_a_relay(via: list[str], addresses: list[str], tmp_path: 
         ("anon-aa", "there is no relay 'anon-aa' in the lists", "anon-aa", "did you mean anon-a"),
         ("zzz", "there is no relay 'zzz' in the lists", "zzz", "give a relay's name"),
         ("dot", "dot relays no DNSCrypt: DoT", "dot", "give a relay's name"),
-        ("relay.example:443", "'relay.example' would have to be looked up", "relay.example:443", "ADDR:PORT"),
+        ("relay_!:443", "'relay_!:443' is not HOST:PORT", "relay_!:443", "give a relay's name"),
+        ("relay.example:0", "'relay.example:0' is not HOST:PORT", "relay.example:0", "give a relay's name"),
+        ("tls://relay.example:44", "is not HOST:PORT", "tls://relay.example:44", "give a relay's name"),
         ("192.0.2.1:0", "port 0", "192.0.2.1:0", "leave it out for 443"),
         ("192.0.2.1:99999", "is not a number from 1", "192.0.2.1:99999", "leave :PORT out"),
         ("[192.0.2.1", "the bracket is not closed", "[192.0.2.1", "[ADDR]:PORT"),
@@ -156,7 +158,8 @@ def test_who_runs_what_is_guessed_by_names_and_providers_keys(prefix: str, tmp_p
 
 def test_all_relays_are_those_of_lists_that_are_not_near_the_server(tmp_path: Path) -> None:
     assert sorted(through(tmp_path, "*")) == ["10.1.1.1:443", "198.51.100.1:443", "203.0.113.1:8443"]
-    for name, address in (("anon-a", "198.51.100.1:443"), ("anon-b", "203.0.113.1:8443"), ("anon-both", "10.1.1.1:443")):
+    for name, address in (("anon-a", "198.51.100.1:443"), ("anon-b", "203.0.113.1:8443"), ("anon-both", "10.1.1.1:443")
+    ):  # fmt: skip
         found = through(tmp_path, name, "*")
         assert (found[0], len(found)) == (address, 3), "each once, and what is named comes first"
 

@@ -31,7 +31,8 @@ def relays() -> Iterator[tuple[relay.Relay, relay.Relay]]:
 def file(folder: Path, server: str, relays: tuple[relay.Relay, ...], *via: str) -> str:
     """Write two signed lists and a TOML file that routes a server through relays; return its name."""
     named = {f"anon-{number}": one.stamp for number, one in enumerate(relays, 1)}
-    tables = signed.write(folder, "servers", {"the-server": server}), signed.write(folder, "relays", named)
+    tables = [signed.write(folder, "servers", {"the-server": server})]
+    tables += [signed.write(folder, "relays", named)] if relays else []
     route = f"[anonymized_dns]\nroutes = [{{ server_name = 'the-server', via = {list(via)} }}]"
     names = "server_names = ['the-server']\nrequire_nolog = false\n"
     (folder / "udp2tls.toml").write_text("\n".join((names, *tables, route)))
@@ -74,7 +75,8 @@ def test_when_a_relay_fails_the_other_takes_over_and_the_server_is_never_asked_d
         assert other.asked.size > 0
         server.asked.assert_only_from(FROM_FIRST, FROM_SECOND)
         for one in relays:
-            one.asked.assert_silent_about("n1.test.example")
+            for name in ("n1.test.example", asking.numbered(0), asking.numbered(100)):
+                one.asked.assert_silent_about(name)
 
 
 def test_without_any_relay_nothing_is_asked(
@@ -101,6 +103,25 @@ def test_a_real_server_through_relays_by_name(
         tally = asyncio.run(ask_meanwhile(bridge.port, 3, relays[1].die))
         assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
         assert server.clients() <= {FROM_FIRST, FROM_SECOND}
+
+
+def test_a_relays_name_is_looked_up(tmp_path: Path, start: Start) -> None:
+    with (
+        scripted_dnscrypt.DnsCrypt(2, host=SERVER) as server,
+        relay.Relay("127.0.0.1", outgoing=FROM_FIRST) as way,
+    ):
+        bridge = start(file(tmp_path, server.stamp, (), f"localhost:{way.address[1]}"))
+        assert_right(bridge, "n1.test.example")
+        server.asked.assert_only_from(FROM_FIRST)
+        assert f"through localhost:{way.address[1]} is at " in bridge.log
+
+
+def test_a_name_that_leads_to_the_server_itself_is_no_relay(tmp_path: Path, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, host="127.0.0.1") as server:
+        bridge = start(file(tmp_path, server.stamp, (), f"localhost:{server.address[1]}"), "--timeout", "1.5")
+        message = asking.make_query("n1.test.example")
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert len(server.asked) == 0
 
 
 def test_a_renewed_list_is_taken_with_sighup_and_costs_no_answer(
