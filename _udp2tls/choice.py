@@ -67,7 +67,8 @@ def read(document: Document, given: Sequence[UpstreamSpec]) -> tuple[tuple[Upstr
     wanted = tables.read(document)
     chosen = choose(Choice(wanted, tuple(given), platform.node(), warnings=tuple(catalog.load(wanted))))
     return chosen.upstreams, {
-        "sources": wanted.sources, "choice": chosen, "notes": chosen.notes, "warnings": chosen.warnings
+        "sources": wanted.sources, "renewed": renewed, "choice": chosen, "notes": chosen.notes,
+        "warnings": chosen.warnings,
     }  # fmt: skip
 
 

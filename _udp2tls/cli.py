@@ -159,6 +159,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
         notes=(*notes, *chosen.pop("notes", ())),
+        warnings=(*chosen.pop("warnings", ()),),
         **chosen,
     )
 

@@ -182,8 +182,10 @@ class Config:
     name: str = ""  # of the service, where there are several
     # Makes the TLS session of an upstream, where more than the above has to be said of it.
     sessions: Callable[[UpstreamSpec], Any] | None = field(default=None, compare=False)
-    # Lists of servers, to be renewed, and the ``choice.Choice`` out of them: see ``choice.renewed``.
+    # Lists of servers, to be renewed, and what returns a configuration with the upstreams
+    # that they come to by then; it opens no file, and raises ConfigError: see choice.
     sources: tuple[Any, ...] = field(default=(), compare=False)
+    renewed: Callable[[Config], Config] | None = field(default=None, compare=False)
     choice: Any = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
