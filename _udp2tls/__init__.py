@@ -54,6 +54,7 @@ The rooms, from the wire upwards:
     supervisor  which worker is started, told or started again, and when
     workers    several processes on one port: their sockets, forks and signals
     cli        command line, file and environment become one Config
+    in_environment  what HOST, PORT, DNS_HOST and DNS_PORT say
     log        one function per event
     doctor     what --doctor prints: each upstream, the clock, the listening addresses
     checkup    one address of an upstream, tried step by step

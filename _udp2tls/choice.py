@@ -101,6 +101,7 @@ class _Chooser:
         self.notes = list(base.wanted.notes)
         self.warnings = [*base.warnings, *self.catalog.warnings]
         self.used: set[str] = set()
+        self.look = f"see what there is: udp2tls --list {self.wanted.path}"
 
     def choose(self) -> Choice:
         self._check_statics()
@@ -142,12 +143,12 @@ class _Chooser:
             if route.server.text != "*" and self.catalog.find(route.server.text) not in self.used:
                 self.notes.append(f"{route.server.place.where}: the route for {route.server.text} is not needed")
         direct = [str(one) for one in self.base.given if not one.relay]
-        if direct and "*" in self.wanted.routes:
+        if direct and self.wanted.routes:
             self.warnings.append(f"routes are for servers by name; without a relay is asked: {', '.join(direct)}")
 
     def _unknown(self, said: Said) -> ConfigError:
         servers = [one for one in self.catalog if not all(offer.relay for offer in self.catalog.offers(one))]
-        more = "see what there is: udp2tls --list FILE" if servers else "add [sources] with a list, or [static.NAME]"
+        more = self.look if servers else "add [sources] with a list, or [static.NAME]"
         return said.error(f"there is no server {said.text!r}", suggest(said.text, servers, more))
 
     def _named(self, said: Said) -> list[UpstreamSpec]:
@@ -241,8 +242,8 @@ class _Chooser:
         why = "".join(f"\n  {one}" for one in said)
         error = NothingChosen(
             f"there is no upstream among what the file names{why}",
-            remedy="put each list and its .minisig where cache_file says, or add upstream = \"tls://...\""
-            if self.catalog.missing else "name other servers, or require less; see what there is: udp2tls --list FILE",
+            remedy='put each list and its .minisig where cache_file says, or add upstream = "tls://..."'
+            if self.catalog.missing else f"name other servers, or require less; {self.look}",
         )  # fmt: skip
         error.sources = self.wanted.sources
         return error

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, daemon, log, moderation, nssm, toml, upstream, workers
-from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
+from _udp2tls import __version__, config, daemon, in_environment, log, moderation, nssm, toml, upstream, workers
+from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, UpstreamSpec
 from _udp2tls.process import ProcessError
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
@@ -125,7 +125,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     upstreams = tuple(config.parse_upstream(text, where) for text, where in values("upstream"))
     optional = not listen
     if not listen:
-        listen, optional = _listen_by_environment(environment)
+        listen, optional = in_environment.listen(environment)
     if file.document and options.upstream:
         notes.append("--upstream is given, so the servers and lists of the file are not used")
     elif file.document:
@@ -133,7 +133,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
 
         upstreams, chosen = choice.read(file.document, upstreams)
     if not upstreams:
-        upstreams = _upstream_by_environment(environment)
+        upstreams = in_environment.upstreams(environment, config.parse_upstream(DEFAULT_UPSTREAM))
         if not upstreams:
             notes.append(f"no upstream was named; using {DEFAULT_UPSTREAM}")
             upstreams = (config.parse_upstream(DEFAULT_UPSTREAM),)
@@ -180,30 +180,6 @@ def _seconds(text: str, where: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{text!r} is not a number of seconds", where=where) from None
-
-
-def _listen_by_environment(environment: Mapping[str, str]) -> tuple[tuple[Endpoint, ...], bool]:
-    host, port = environment.get("HOST", "").strip(), environment.get("PORT", "").strip()
-    if host:
-        bare = f"[{host}]" if ":" in host else host
-        return (config.parse_endpoint(f"{bare}:{port or config.DNS_PORT}", "environment HOST, PORT"),), False
-    default = config.DEFAULT_LISTEN
-    if port:
-        number = config.parse_endpoint(f"127.0.0.1:{port}", "environment PORT").port
-        return tuple(Endpoint(endpoint.host, number) for endpoint in default), True
-    return default, True
-
-
-def _upstream_by_environment(environment: Mapping[str, str]) -> tuple[UpstreamSpec, ...]:
-    host, port = environment.get("DNS_HOST", "").strip(), environment.get("DNS_PORT", "").strip()
-    if not host and not port:
-        return ()
-    default = config.parse_upstream(DEFAULT_UPSTREAM)
-    bare = f"[{host}]" if ":" in host else host
-    spec = config.parse_upstream(
-        f"tls://{bare or default.host}:{port or config.DOT_PORT}", "environment DNS_HOST, DNS_PORT"
-    )
-    return (spec if host else UpstreamSpec(spec.host, spec.port, default.name),)
 
 
 def check(settings: Config) -> str:

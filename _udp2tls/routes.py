@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from _udp2tls import stamps
 from _udp2tls.catalog import STATIC, Catalog, Offer
@@ -67,6 +68,7 @@ class Routes:
         self.warnings: list[str] = []
         self._named = {key: self._read(route) for key, route in self._routes.items()}
         self._operators: dict[bytes, set[str]] | None = None
+        self._all: list[Relay] | None = None
 
     def of(self, name: str) -> Route | None:
         """Return the route of a server by its name, or the one for all."""
@@ -191,17 +193,23 @@ class Routes:
 
     def _star(self, offer: Offer, spec: UpstreamSpec) -> list[Relay]:
         """Return relays of the lists that are not near the server; of its version of IP first, as some have one."""
-        version = frozenset((6,) if ":" in spec.host else (4,))
-        found = [
-            (_relay(one), one) for one in self._catalog.all()
-            if one.stamp and one.stamp.kind is Kind.DNSCRYPT_RELAY and one.families & self._catalog.wanted.families
-            and one.name.casefold() not in self._catalog.wanted.disabled
-        ]  # fmt: skip
-        far = [
-            (one.families != version, rank(self._salt, offer.name, one.name), relay) for relay, one in found
-            if not _near(relay, spec) and not self._same_operator(relay, offer)
-        ]  # fmt: skip
-        return [relay for *_, relay in sorted(far, key=lambda one: one[:2])[:STAR]]
+        six = ":" in spec.host
+        order = sorted(
+            self._listed(), key=lambda one: ((":" in one.address.host) != six, rank(self._salt, offer.name, one.name))
+        )
+        far = (one for one in order if not _near(one, spec) and not self._same_operator(one, offer))
+        return list(islice(far, STAR))
+
+    def _listed(self) -> list[Relay]:
+        """Return what * stands for, before it is known for whom."""
+        if self._all is None:
+            wanted = self._catalog.wanted
+            self._all = [
+                _relay(one) for one in self._catalog.all()
+                if one.stamp and one.stamp.kind is Kind.DNSCRYPT_RELAY and one.families & wanted.families
+                and one.name.casefold() not in wanted.disabled
+            ]  # fmt: skip
+        return self._all
 
     def _same_operator(self, relay: Relay, offer: Offer) -> bool:
         if self._operators is None:

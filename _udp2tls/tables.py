@@ -34,7 +34,7 @@ _IGNORED = {
 _NO_HTTPS = "DNS over HTTPS is not supported in this version"
 
 # These keep a file with a mistake in it from making thousands of upstreams of a list.
-MOST_NAMES, MOST_VIA, MOST_ROUTES, MOST_SOURCES = 64, 32, 256, 32
+MOST_NAMES, MOST_VIA, MOST_ROUTES, MOST_SOURCES, MOST_DISABLED = 64, 32, 256, 32, 4096
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Route:
 class Wanted:
     """What a file says; without ``server_names`` it is all servers that have what is required."""
 
+    path: str = ""  # of the file
     server_names: tuple[Said, ...] = ()
     disabled: frozenset[str] = frozenset()
     require: tuple[str, ...] = ()  # keys of REQUIREMENTS
@@ -146,8 +147,9 @@ def read(document: Document) -> Wanted:
     for key in ("doh_servers", "odoh_servers"):
         if reader.flag(key, False):
             reader.notes.append(f"{document.place(key).where}: {key} is ignored: {_NO_HTTPS}")
-    disabled = reader.texts("disabled_server_names", most=1 << 16) or ()
+    disabled = reader.texts("disabled_server_names", most=MOST_DISABLED) or ()
     return Wanted(
+        document.path,
         reader.texts("server_names", most=MOST_NAMES) or (),
         frozenset(one.text.casefold() for one in disabled),
         tuple(key for key, default in _DEFAULTS.items() if reader.flag(key, default)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ class Document:
         self.path = path
         self._source = source
         self._lines = source.replace("\r\n", "\n").removesuffix("\n").split("\n")  # what TOML takes for a line
+        self._starts = [0, *(found.end() for found in re.finditer("\n", source))]
         self._scanned: _Scanner | None = None
         try:
             self.data: dict[str, Any] = tomllib.loads(source)
@@ -188,8 +190,8 @@ class Document:
         return self._scanned
 
     def _place(self, began: int, ended: int) -> Place:
-        number = self._source.count("\n", 0, began) + 1
-        column = began - (self._source.rfind("\n", 0, began) + 1)
+        number = bisect_right(self._starts, began)
+        column = began - self._starts[number - 1]
         text = self._lines[number - 1]
         end = max(column + 1, min(column + ended - began, len(text)))  # what goes on below is not shown
         return Place(f"{self.path}:{number}", text, (column, end))

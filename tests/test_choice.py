@@ -119,7 +119,7 @@ def test_servers_that_nobody_named_and_that_no_route_fits_are_passed_over(tmp_pa
     ("name", "what", "remedy"),
     [
         ("aa", "there is no server 'aa'", "did you mean a?"),
-        ("zzz", "there is no server 'zzz'", "see what there is: udp2tls --list FILE"),
+        ("zzz", "there is no server 'zzz'", "see what there is: udp2tls --list "),
         ("anon-r", "anon-r is a relay, which answers no queries itself", "name it in via of a route"),
     ],
 )
@@ -224,7 +224,7 @@ def test_when_nothing_is_left_the_error_says_why_and_which_lists_would_help(tmp_
         assert "put each list and its .minisig where cache_file says" in str(caught.value)
         assert [one.name for one in caught.value.sources] == ["missing"]
     entries = signed.write(tmp_path, "lists", {"doh": signed.DOH, "logs": server("10.0.0.1", no_logs=False)})
-    with pytest.raises(NothingChosen, match=r"require less; see what there is: udp2tls --list FILE"):
+    with pytest.raises(NothingChosen, match=r"require less; see what there is: udp2tls --list .*file\.toml"):
         chosen(tmp_path, entries)
     with pytest.raises(NothingChosen, match=r"doh is passed over: DoH"):
         chosen(tmp_path, "server_names = ['doh']", entries)

@@ -40,24 +40,6 @@ def test_repeatable_options_keep_their_order() -> None:
     assert config.notes == ()
 
 
-@pytest.mark.parametrize(
-    ("environment", "listen", "upstream"),
-    [
-        ({"PORT": "5353 "}, ["127.0.0.1:5353", "[::1]:5353"], cli.DEFAULT_UPSTREAM),
-        ({"HOST": "127.0.0.2"}, ["127.0.0.2:53"], cli.DEFAULT_UPSTREAM),
-        ({"HOST": "::1", "PORT": "5353"}, ["[::1]:5353"], cli.DEFAULT_UPSTREAM),
-        ({"DNS_HOST": "8.8.8.8"}, ["127.0.0.1:53", "[::1]:53"], "tls://8.8.8.8"),
-        ({"DNS_HOST": "2620:fe::fe", "DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://[2620:fe::fe]:8853"),
-        ({"DNS_HOST": "dns.example"}, ["127.0.0.1:53", "[::1]:53"], "tls://dns.example"),
-        ({"DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://1.1.1.1:8853#one.one.one.one"),
-    ],
-)
-def test_the_four_variables_of_containers(environment: dict[str, str], listen: list[str], upstream: str) -> None:
-    config = read(**environment)
-    assert [str(endpoint) for endpoint in config.listen] == listen
-    assert [str(spec) for spec in config.upstreams] == [upstream]
-
-
 def test_flags_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "udp2tls.toml"
     file.write_text(
