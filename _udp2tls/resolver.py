@@ -1,26 +1,30 @@
 """A DNSCrypt resolver as an upstream: asked over UDP, and over TCP for what UDP cannot carry.
 
 Owns what both ways share, the provider. The way over TCP is an upstream of its own, next in
-order: so it also stands in where UDP is blocked. Whoever is asked through a relay is
-never connected to in any other way: the relay's address is the only one there is, or those
-that its name has.
+order, or after all relays were tried over UDP: so it also stands in where UDP is blocked.
+Whoever is asked through a relay is never connected to in any other way: the relay's address
+is the only one there is, or those that its name has.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import cast
 
 from _udp2tls import box, relay, tls
-from _udp2tls.config import ConfigError, UpstreamSpec
+from _udp2tls.config import ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.dnscrypt import Udp
 from _udp2tls.dnscrypt_tcp import Tcp
 from _udp2tls.link import Link
 from _udp2tls.nearness import ADDRESS, nearness
 from _udp2tls.provider import Habit, Provider
 from _udp2tls.upstream import Upstream
+
+_SOME = Endpoint("::", 0)
 
 
 class Resolver(Upstream):
@@ -105,3 +109,19 @@ def build(spec: UpstreamSpec, wall: Callable[[], float]) -> list[Upstream]:
     udp.twin = tcp
     # Preferred or not, both are needed: dnsdist gives certificates over UDP alone.
     return [tcp, udp] if spec.prefer_tcp else [udp, tcp]
+
+
+def by_relay(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """Return them so that a server is asked through each of its relays before it is asked in the other way.
+
+    A relay that fails, fails in both ways: its other way would be silence once more.
+    """
+    found: list[Upstream] = []
+    for _, group in groupby(upstreams, _server_of):
+        found += sorted(group, key=lambda one: one.datagrams == one.spec.prefer_tcp)
+    return found
+
+
+def _server_of(one: Upstream) -> UpstreamSpec:
+    """Return the same for all ways through relays to one server, and for those alone."""
+    return replace(one.spec, relay=_SOME) if one.spec.relay else one.spec

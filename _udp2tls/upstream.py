@@ -118,7 +118,7 @@ def build(config: Config, wall: Callable[[], float] = lambda: 0.0) -> list[Upstr
         upstreams: list[Upstream] = []
         for spec in config.upstreams:
             upstreams += resolver.build(spec, wall) if spec.key else [made[spec]]
-        return upstreams
+        return resolver.by_relay(upstreams)
     return _build_all(config)
 
 

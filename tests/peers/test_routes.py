@@ -73,10 +73,24 @@ def test_when_a_relay_fails_the_other_takes_over_and_the_server_is_never_asked_d
         tally = asyncio.run(ask_meanwhile(bridge.port, 3, fail))
         assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
         assert other.asked.size > 0
+        assert tally.worst < 2, "queries waited for the relay that had failed"
         server.asked.assert_only_from(FROM_FIRST, FROM_SECOND)
         for one in relays:
             for name in ("n1.test.example", asking.numbered(0), asking.numbered(100)):
                 one.asked.assert_silent_about(name)
+
+
+def test_where_udp_is_blocked_relays_are_asked_over_tcp(
+    tmp_path: Path, relays: tuple[relay.Relay, relay.Relay], start: Start
+) -> None:
+    for one in relays:
+        one.tcp_only = True
+    with scripted_dnscrypt.DnsCrypt(2, host=SERVER) as server:
+        bridge = start(file(tmp_path, server.stamp, relays, "anon-1", "anon-2"))
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 20, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        server.asked.assert_only_from(FROM_FIRST, FROM_SECOND)
 
 
 def test_without_any_relay_nothing_is_asked(
