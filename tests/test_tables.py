@@ -189,7 +189,7 @@ NAMES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=7))
 def test_any_tables_are_a_config_error_at_worst(lines: list[tuple[str, str]]) -> None:
     with contextlib.suppress(ConfigError):

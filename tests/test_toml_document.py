@@ -120,7 +120,7 @@ def paths(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     return [pair for key, one in items for pair in [((*path, key), one), *paths(one, (*path, key))]]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.integers(0, 3), st.booleans())
 def test_whatever_a_file_holds_is_found(data: dict[str, Any], style: int, tables: bool) -> None:
     tables = tables and all(isinstance(one, dict) for one in data.values())
@@ -140,7 +140,7 @@ def test_whatever_a_file_holds_is_found(data: dict[str, Any], style: int, tables
             assert shown(document.value_place(*path))[1] == quoted(value, style)[1:-1]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from([*"abc", '"', "'", '"""', "'''", "=", "[", "]", "{", "}", ",", "\n", "#", ".", "\\"]),
                 max_size=20).map("".join))  # fmt: skip
 def test_no_text_is_too_odd(source: str) -> None:
