@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from _udp2tls.nearness import BITS, NETWORK, nearness
+
 DNS_PORT, DOT_PORT = 53, 853
 
 # RFC 1123 names: what a certificate can carry and SNI can say.
@@ -127,13 +129,18 @@ class UpstreamSpec:
     name: str
     hashes: frozenset[bytes] = frozenset()  # of a stamp: SHA-256 of a TBSCertificate; one must be in the chain
     key: bytes = b""  # with DNSCrypt, the provider's public key
-    relay: Endpoint | None = None  # with DNSCrypt, ask through it
+    relay: Endpoint | None = None  # with DNSCrypt, ask through it; its host may be a name
     prefer_tcp: bool = False  # with DNSCrypt
 
     @property
+    def target(self) -> Endpoint:
+        """Where connections go to; its host may be a name."""
+        return self.relay or Endpoint(self.host, self.port)
+
+    @property
     def literal(self) -> bool:
-        """True when ``host`` is an address and needs no look-up."""
-        return is_address(self.host)
+        """True when connections go to an address, and no name needs a look-up."""
+        return is_address(self.target.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -179,9 +186,10 @@ class Config:
     # Makes the TLS session of an upstream, where more than the above has to be said of it.
     sessions: Callable[[UpstreamSpec], Any] | None = field(default=None, compare=False)
     # Lists of servers, to be renewed, and what returns a configuration with the upstreams
-    # that they come to by then; it opens no file, and raises ConfigError: see renewal.
+    # that they come to by then; it opens no file, and raises ConfigError: see choice.
     sources: tuple[Any, ...] = field(default=(), compare=False)
     renewed: Callable[[Config], Config] | None = field(default=None, compare=False)
+    choice: Any = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
@@ -215,9 +223,14 @@ class Config:
             )  # fmt: skip
 
 
-def doubts(upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False) -> tuple[str, ...]:
-    """Return warnings about what works, but is not what it seems to be for."""
-    found = [said for said in map(neighbours, upstreams) if said]
+def doubts(
+    given: Sequence[UpstreamSpec], upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False
+) -> tuple[str, ...]:
+    """Return warnings about what works, but is not what it seems to be for.
+
+    ``given`` are the upstreams that were named by URL; of the others, ``routes`` warns.
+    """
+    found = [said for said in map(neighbours, given) if said]
     if ephemeral and not any(spec.key for spec in upstreams):
         found.append("ephemeral keys mean nothing to upstreams of DNS over TLS, and there are no others")
     return tuple(found)
@@ -225,14 +238,13 @@ def doubts(upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False) -> tup
 
 def neighbours(spec: UpstreamSpec) -> str:
     """Say so when a relay and its server are likely to be one operator's: in one IPv4 /24, or IPv6 /48."""
-    if spec.relay is None:
+    relay = spec.relay.host if spec.relay else ""
+    if not is_address(relay) or nearness(relay, spec.host) != NETWORK:
         return ""
-    relay, server = ipaddress.ip_address(spec.relay.host), ipaddress.ip_address(spec.host)
-    network = ipaddress.ip_network((relay, 24 if relay.version == 4 else 48), strict=False)
-    if relay.version != server.version or server not in network:
-        return ""
+    version = ipaddress.ip_address(relay).version
+    network = ipaddress.ip_network((relay, BITS[version]), strict=False)
     return (
-        f"the relay {spec.relay.host} and its server {spec.host} are in one network, {network}: if they have one"
+        f"the relay {relay} and its server {spec.host} are in one network, {network}: if they have one"
         " operator, that one sees who asks and what; choose a relay of another"
     )
 

@@ -218,15 +218,16 @@ class Dialer:
     def _look_again(self, at: float) -> None:
         self.deadline = min(self.deadline, at)
 
-    def name_found(self, upstream: Upstream, hosts: list[str], reason: str, now: float) -> None:
-        """A look-up ended: with addresses, or with the reason why not."""
+    def name_found(self, upstream: Upstream, hosts: list[str], reason: str, now: float) -> str:
+        """A look-up ended: with addresses, or with the reason why not. Return why there are none to use."""
         upstream.looking_up = False
-        if hosts:
-            upstream.found(hosts)
-            upstream.lookup.recover()
-        else:
+        reason = upstream.found(hosts) if hosts else reason
+        if reason or not hosts:
             upstream.lookup.fail(now, self._random)
             upstream.reason = self.reason = f"{upstream}: {reason}"
+        else:
+            upstream.lookup.recover()
+        return reason
 
     def blame(self, link: Link, now: float) -> None:
         """A connection that never answered, or never opened, has ended: its address rests."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from _udp2tls import log, refresh, upstream
 from _udp2tls.config import Config, ConfigError
+from _udp2tls.process import ProcessError
 from _udp2tls.refresh import Get, Refresh
 
 # Configurations, and the upstreams of each; none where they are still to be built.
@@ -84,6 +85,29 @@ def first(sources: Sequence[Any], config: Config, forwarder_type: Any) -> list[s
         for source in sources if source.urls and source.listing is None
     ]  # fmt: skip
     return [f"source {name}: {reason}" for name, reason in reasons if reason]
+
+
+def first_start(
+    nothing: ConfigError, config: Config, forwarder_type: Any, read: Callable[[], Config]
+) -> Config:
+    """Download the first lists and read the configuration again: ``nothing`` was what it said without them. Blocks.
+
+    Raises ProcessError, with the reasons, when it still says so: the configuration may be
+    good, and the network is not there yet.
+    """
+    sources = getattr(nothing, "sources", ())
+    log.setup(config.log_level)
+    log.note("no list of servers is here yet: downloading, once")
+    reasons = first(sources, config, forwarder_type)
+    # What could not be stored is not there for ``read``.
+    reasons += [note for source in sources if source.listing for note in source.listing.notes if "not stored" in note]
+    try:
+        return read()
+    except ConfigError as error:
+        if not reasons or not hasattr(error, "sources"):
+            raise
+        why = "".join(f"\n  {reason}" for reason in reasons)
+        raise ProcessError(f"there is no list of servers, and none could be had:{why}") from error
 
 
 def _renewed(configs: Sequence[Config]) -> list[Config]:

@@ -68,8 +68,8 @@ class Service:
 
     def name_found(self, one: Upstream, hosts: list[str], reason: str) -> None:
         """A look-up ended."""
-        self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
-        if hosts:
+        reason = self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
+        if hosts and not reason:
             log.name_found(one)
         elif self._loop.news(one, reason):
             log.name_not_found(one, reason)

@@ -206,10 +206,12 @@ def test_other_addresses_than_loopback_need_a_network() -> None:
 )  # fmt: skip
 def test_relays_beside_their_server_are_doubted(relay: str, server: str, network: str) -> None:
     spec = UpstreamSpec(server, 443, "2.cert.example", key=bytes(32), relay=Endpoint(relay, 443))
-    said = config.doubts((*ONE, spec))
+    both = (*ONE, spec)
+    said = config.doubts(both, both)
     assert len(said) == bool(network)
-    assert config.doubts((*ONE, spec), ephemeral=True) == said
-    assert "ephemeral keys mean nothing" in config.doubts(ONE, ephemeral=True)[0]
+    assert config.doubts(both, both, ephemeral=True) == said
+    assert config.doubts(ONE, both, ephemeral=True) == ()
+    assert "ephemeral keys mean nothing" in config.doubts(ONE, ONE, ephemeral=True)[0]
     assert all(f"{relay} and its server {server} are in one network, {network}: " in one for one in said)
 
 

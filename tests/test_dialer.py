@@ -181,3 +181,17 @@ def test_what_opens_by_itself_and_was_silent_is_on_trial_however_much_it_is_need
     phone.links.append(link)
     phone.now += HANDOVER
     assert phone.plan(need=True) == [], "one is enough"
+
+
+def test_a_name_whose_addresses_cannot_be_used_is_looked_up_again_later() -> None:
+    phone = Phone(1)
+    (one,) = phone.upstreams
+    one.addresses = []
+    one.found = lambda hosts: "nobody wants them"  # type: ignore[method-assign]
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]
+    assert phone.dialer.name_found(one, ["192.0.2.1"], "", phone.now) == "nobody wants them"
+    assert phone.dialer.plan([], phone.now, need=True)[1] == []
+    assert phone.now < phone.dialer.deadline < math.inf
+    assert "nobody wants them" in phone.dialer.reason
+    phone.now = phone.dialer.deadline
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]

@@ -16,7 +16,8 @@ import pytest
 
 from _udp2tls import inquiry
 from _udp2tls.config import Config, ConfigError, Endpoint, UpstreamSpec, parse_upstream
-from _udp2tls.renewal import Made, Renewal, first
+from _udp2tls.process import ProcessError
+from _udp2tls.renewal import Made, Renewal, first, first_start
 from _udp2tls.sources import Source
 from tests.fakes import Clock
 from tests.test_sources import NEW, NOW, OLD, URL, names, put, source
@@ -171,3 +172,24 @@ def test_the_first_lists_are_had_before_anything_runs_and_only_those_that_are_mi
     (reason,) = first([here, missing, source(tmp_path, urls=[])], config, Type)
     assert reason == f"source test: {URL}: cannot find the address of mirror.example: no network"
     assert asked == ["mirror.example"]
+
+
+def test_a_first_start_reads_again_and_says_why_there_is_still_nothing(tmp_path: Path) -> None:
+    class Type:
+        clock = wall = staticmethod(lambda: NOW)
+
+        @staticmethod
+        def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
+            return [], "no network"
+
+    nothing, config = ConfigError("nothing"), Config(upstreams=(parse_upstream("tls://192.0.2.1"),))
+    nothing.sources = (source(tmp_path / "none"),)  # type: ignore[attr-defined]
+
+    def read_again(error: ConfigError) -> Config:
+        raise error
+
+    assert first_start(nothing, config, Type, lambda: config) is config
+    with pytest.raises(ProcessError, match=r"none could be had:\n  source test: .*no network$"):
+        first_start(nothing, config, Type, lambda: read_again(nothing))
+    with pytest.raises(ConfigError, match="a mistake"):
+        first_start(nothing, config, Type, lambda: read_again(ConfigError("a mistake")))

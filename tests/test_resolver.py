@@ -60,6 +60,34 @@ def test_through_a_relay_nobody_else_is_connected_to() -> None:
         assert relay.prefix("192.0.2.1", 8443) in first[:30]
 
 
+def test_a_server_is_asked_through_all_its_relays_before_it_is_asked_in_the_other_way() -> None:
+    """Else the other way through a relay that has failed would be tried before the next relay."""
+    two = replace(RELAYED, relay=Endpoint("203.0.113.1", 443))
+    others = SPEC, replace(RELAYED, host="192.0.2.9"), UpstreamSpec("192.0.2.7", 853, "dot.example")
+    built = upstream.build(Config((RELAYED, two, *others, replace(two, prefer_tcp=True))))
+    assert [str(one).removeprefix("dnscrypt://").replace("#2.dnscrypt-cert.example", "") for one in built] == [
+        "192.0.2.1:8443 through 198.51.100.1:443", "192.0.2.1:8443 through 203.0.113.1:443",
+        "192.0.2.1:8443 through 198.51.100.1:443 over TCP", "192.0.2.1:8443 through 203.0.113.1:443 over TCP",
+        "192.0.2.1:8443", "192.0.2.1:8443 over TCP",
+        "192.0.2.9:8443 through 198.51.100.1:443", "192.0.2.9:8443 through 198.51.100.1:443 over TCP",
+        "tls://192.0.2.7#dot.example",
+        "192.0.2.1:8443?tcp through 203.0.113.1:443", "192.0.2.1:8443?tcp through 203.0.113.1:443 over UDP",
+    ]  # fmt: skip
+
+
+def test_a_relays_name_is_looked_up_and_the_servers_own_address_is_none_of_its() -> None:
+    spec = replace(RELAYED, relay=Endpoint("relay.example", 8443))
+    assert not spec.literal
+    for one in both(spec):
+        assert one.addresses == []
+        assert one.found(["192.0.2.1", "::ffff:192.0.2.1"]) == "it is at the server's own address, 192.0.2.1"
+        assert one.addresses == []
+        assert one.found(["192.0.2.1", "198.51.100.7"]) == ""
+        assert one.addresses == [Endpoint("198.51.100.7", 8443)]
+        (first, *_) = one.codec(1.0).outgoing()
+        assert relay.prefix("192.0.2.1", 8443) in first[:30]
+
+
 def test_after_a_change_of_network_the_keys_are_new() -> None:
     signer = signing.Provider()
     udp, tcp = both(UpstreamSpec("192.0.2.1", 443, signing.NAME, key=signer.public))

@@ -44,6 +44,27 @@ def test_values_come_as_text_with_their_line() -> None:
     }
 
 
+def test_entries_of_a_list_carry_their_own_line() -> None:
+    table = toml.parse("listen = [\n  '127.0.0.1',\n  # one more\n  '::1',\n]", "f")
+    assert table["listen"] == [("127.0.0.1", "f:2"), ("::1", "f:4")]
+
+
+def test_a_key_is_not_taken_for_one_of_the_same_name_in_a_table() -> None:
+    said = mistake('# timeout =\nca_file = """\ntimeout = 5"""\ntimeout = []')[0]
+    assert said == "file.toml:4: timeout cannot be a list"
+    assert toml.parse("[static.timeout]\nstamp = 'sdns://'\n", "f") == {}
+
+
+def test_the_tables_of_lists_are_left_to_those_who_know_them() -> None:
+    for name in toml.CATALOG:
+        table = toml.parse(f"timeout = 3\n{name} = []", "f")
+        assert table == {"timeout": [("3", "f:1")]}
+        assert table.document is not None
+        assert table.document.place(name).where == "f:2"
+    assert toml.parse("timeout = 3", "f").document is None
+    assert "server_names, sources, static" in mistake("serverr_names = []")[-1]
+
+
 def test_names_of_other_programs_mean_the_same() -> None:
     table = toml.parse('listen_addresses = ["127.0.0.1"]\nupstreams = ["tls://a.b"]\npins = ["x"]', "f")
     assert {option: [text for text, _ in values] for option, values in table.items()} == {

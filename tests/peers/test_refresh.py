@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -235,3 +236,55 @@ def test_of_several_workers_one_downloads_and_all_change_over(certs: authority.A
             running.signal(signal.SIGTERM)
             assert running.process.wait(10) == 0
             assert "Traceback" not in running.log
+
+
+def toml(folder: Path, certs: authority.Authority, listen: int, url: str) -> Path:
+    path = folder / "udp2tls.toml"
+    path.write_text(
+        f'listen = "127.0.0.1:{listen}"\nca_file = "{certs.ca_file}"\n'
+        "require_nolog = false\nrequire_nofilter = false\n"
+        f'[sources.test]\nurls = ["{url}"]\ncache_file = "list.md"\nminisign_key = "{SIGNER.line}"\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_first_start_from_a_file_downloads_its_list_and_a_second_one_needs_no_mirror(
+    certs: authority.Authority, tmp_path: Path
+) -> None:
+    listen = programs.free_port()
+    with upstream(certs) as one:
+        pair = signed(one.port, 1000)
+        with mirror.Mirror(certs) as web:
+            web.serve(pair)
+            path = toml(tmp_path, certs, listen, f"https://127.0.0.1:{web.port}/list.md")
+            command = [sys.executable, udp2tls.__file__, str(path)]
+
+            def ready(running: programs.Program) -> bool:
+                return "listening on" in running.log
+
+            with programs.Program("first", command, tmp_path, listen, ready, programs.clean_environment()) as running:
+                assert "no list of servers is here yet: downloading, once" in running.log
+                assert answered_by(one, listen)
+            assert web.asked == ["/list.md", "/list.md.minisig"]
+        assert ((tmp_path / "list.md").read_bytes(), (tmp_path / "list.md.minisig").read_bytes()) == pair
+        with programs.Program("second", command, tmp_path, listen, ready, programs.clean_environment()) as running:
+            assert answered_by(one, listen)
+            assert "downloading" not in running.log
+
+
+def test_a_first_start_without_a_network_fails_with_the_reason_and_a_check_says_what_to_do(
+    certs: authority.Authority, tmp_path: Path
+) -> None:
+    path = toml(tmp_path, certs, programs.free_port(), f"https://127.0.0.1:{programs.free_port()}/list.md")
+    for more, status, said in (
+        ((), 1, "there is no list of servers, and none could be had:\n  source test: https://127.0.0.1:"),
+        (("--check",), 2, "there is no upstream among what the file names"),
+    ):
+        command = [sys.executable, udp2tls.__file__, str(path), *more]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env=programs.clean_environment()
+        )
+        assert done.returncode == status, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
