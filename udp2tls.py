@@ -5,7 +5,7 @@ This file is the front door and the loop: the only place that waits and that rea
 clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
 
 One turn: wait for an event or the nearest deadline, read the clock once, then for each
-ready socket move a batch. A query costs one recvfrom and a place in the batch, a batch
+ready socket move a batch. A query costs one recvfrom, or its share of one recvmmsg, and a place in the batch, a batch
 one codec.send and one sock.send; an answer costs one look-up and one sendto.
 
 Nothing here may block, and nothing that arrives from the network may end the loop.
@@ -268,7 +268,7 @@ class Forwarder:
             service.close("a new configuration has taken over")
 
     def _flush(self) -> None:
-        """Write the answers that this turn left with TCP clients."""
+        """Write the answers that this turn left with TCP clients and UDP listeners."""
         dirty = dict.fromkeys(self._dirty)
         self._dirty.clear()
         for client in dirty:
@@ -293,6 +293,7 @@ class Forwarder:
         """Answer what waits with SERVFAIL, say goodbye to every peer, close every socket."""
         for service in (*self.services, *self._retiring):
             service.close()
+        self._flush()
         selector = self._loop.selector
         for key in list(selector.get_map().values()):
             selector.unregister(key.fileobj)

@@ -28,6 +28,8 @@ The rooms, from the wire upwards:
     stream     a TCP connection and its codec: bytes from one to the other
     moderation  how long the loop pauses, so that queries come in batches
     loop       what the parts share of a turn: time, next deadline, counters
+    mmsg       many datagrams in one system call
+    listener   a UDP listener: how datagrams are read and answers written
     clients    queries in over UDP and TCP, answers out
     answers    what comes back on a link goes to who asked
     links      batches of queries out to the upstreams, and their connections

@@ -136,7 +136,7 @@ def test_a_forged_answer_costs_few_signature_checks() -> None:
     assert len(certificate.records(answer)) == 24
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.integers(0, 3), st.booleans())
 def test_hostile_answers_hold_no_certificate(tail: bytes, count: int, tc: bool) -> None:
     bare = reply(ASKED, flags=b"\x83\0" if tc else b"\x81\0")
@@ -146,14 +146,14 @@ def test_hostile_answers_hold_no_certificate(tail: bytes, count: int, tc: bool) 
         choose(answer, PROVIDER.public, NOW)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_anything_may_be_asked_whether_it_is_an_answer(message: bytes) -> None:
     assert not certificate.is_answer(ASKED, message)
     certificate.records(message)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=1400), st.integers(0, 5))
 def test_hostile_certificates_are_refused(data: bytes, es_version: int) -> None:
     refusal(b"DNSC" + es_version.to_bytes(2, "big") + data)

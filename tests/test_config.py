@@ -219,7 +219,7 @@ PIECES = st.sampled_from(["tls://", "a", "é", "1", ".", ":", "::", "[", "]", "#
 TEXTS = st.text(max_size=30) | st.lists(PIECES, max_size=12).map("".join)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(TEXTS, st.booleans())
 def test_any_text_is_a_config_error_at_worst(text: str, prefixed: bool) -> None:
     if prefixed:

@@ -327,5 +327,5 @@ class Interleaved(RuleBasedStateMachine):
         assert all(map(self.pending.holds, self.waiting.values()))
 
 
-Interleaved.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
+Interleaved.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestInterleaved = Interleaved.TestCase

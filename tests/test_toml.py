@@ -155,7 +155,7 @@ LINES = st.sampled_from(
 SOURCES = st.text(max_size=40) | st.lists(LINES, max_size=12).map("".join)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(SOURCES)
 def test_any_text_is_a_config_error_at_worst(source: str) -> None:
     with contextlib.suppress(ConfigError):
@@ -165,7 +165,7 @@ def test_any_text_is_a_config_error_at_worst(source: str) -> None:
                 assert 1 <= int(where.removeprefix("file.toml:")) <= source.count("\n") + 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="'")), max_size=5))
 def test_any_strings_come_through(values: list[str]) -> None:
     source = "pin = [" + ", ".join(f"'{value}'" for value in values) + "]"
