@@ -151,12 +151,13 @@ class Program:
     @property
     def unread(self) -> int:
         """Bytes of queries that wait in its UDP socket; raises RuntimeError when the kernel has dropped some."""
-        for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[1] == f"0100007F:{self.port:04X}":
-                if int(fields[-1]):
-                    raise RuntimeError(f"{fields[-1]} queries did not fit its socket")
-                return int(fields[4].partition(":")[2], 16)
+        for _ in range(20):  # the kernel's list is no snapshot: a line may be missing while sockets come and go
+            for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[1] == f"0100007F:{self.port:04X}":
+                    if int(fields[-1]):
+                        raise RuntimeError(f"{fields[-1]} queries did not fit its socket")
+                    return int(fields[4].partition(":")[2], 16)
         raise RuntimeError("it does not listen")
 
     @property
