@@ -36,7 +36,7 @@ bench: $(VENV)/bench
 bench-compare: $(VENV)/bench
 	$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
-# Other forwarders beside this one; writes bench/peers.json, the README's table and the plots.
+# Other forwarders beside this one, eight and a half minutes; writes bench/peers.json, the README's table and the plots.
 bench-peers: $(VENV)/bench
 	$(BIN)/python -m bench.peers $(ARGS)
 

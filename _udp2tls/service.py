@@ -107,7 +107,7 @@ class Service:
 
     def _why(self, query: Query) -> tuple[int, str]:
         """Return the extended error for a query whose time is up, and the words that go with it."""
-        if query.expires > self._loop.now:
+        if query.asked + self.pending.lifetime > self._loop.now:
             return edns.OTHER, "too many queries are waiting"
         link = query.link or next(iter(self.delivery.links), None)
         if link is None:
