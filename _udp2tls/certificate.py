@@ -204,11 +204,13 @@ def _read(data: bytes, verify: Callable[[bytes, bytes], bool]) -> Certificate | 
 
 
 def choose(
-    answer: bytes, provider_key: bytes, now: float, *, xsalsa20: bool = True, check_time: bool = True
-) -> Certificate:
+    answer: bytes, provider_key: bytes, now: float, *,
+    xsalsa20: bool = True, xwing: bool = True, check_time: bool = True,
+) -> Certificate:  # fmt: skip
     """Return the best certificate of an answer that ``is_answer`` took.
 
-    ``xsalsa20``: whether es_version 1 is good enough. ``check_time`` False is for machines
+    ``xsalsa20``: whether es_version 1 is good enough. ``xwing``: whether es_version 3 gets
+    through. ``check_time`` False is for machines
     whose clock is wrong until they can resolve names. Raises NoCertificate, and ValueError
     when ``provider_key`` is no Ed25519 key.
     """
@@ -227,7 +229,7 @@ def choose(
             if one is None:
                 unknown = True
                 continue
-            _check(one, now if check_time else None, xsalsa20)
+            _check(one, now if check_time else None, xsalsa20, xwing)
         except _Unusable as why:
             reasons.append(str(why))
         else:
@@ -237,7 +239,7 @@ def choose(
     return best
 
 
-def _check(one: Certificate, now: float | None, xsalsa20: bool) -> None:
+def _check(one: Certificate, now: float | None, xsalsa20: bool, xwing: bool) -> None:
     """Raise _Unusable unless ``one`` can be used now."""
     called = f"the certificate with serial {one.serial}"
     if one.begins >= one.ends:
@@ -250,6 +252,8 @@ def _check(one: Certificate, now: float | None, xsalsa20: bool) -> None:
         raise _Unusable(said)
     if one.es_version == box.XSALSA20 and not xsalsa20:
         raise _Unusable(f"es_version 1 ({box.NAMES[1]}) is not allowed")
+    if one.es_version == box.XWING and not xwing:
+        raise _Unusable(f"es_version 3 ({box.NAMES[3]}) does not get through")
     if one.magic.startswith(bytes(7)):
         raise _Unusable(f"{called} begins its queries like QUIC's")
     if one.magic in _TAKEN:

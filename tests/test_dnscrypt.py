@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _udp2tls import box, dnscrypt, relay, wire
+from _udp2tls import box, dnscrypt, exchange, relay, wire
 from _udp2tls.dnscrypt import Udp
 from _udp2tls.provider import Provider
 from tests import provider as peers
@@ -176,7 +176,7 @@ def test_a_certificate_query_is_repeated_until_it_is_answered() -> None:
     net = Network(codec, server, drop=lambda: bool(lost and lost.pop()))
     assert query(1) in net.run([(0.0, query(1))], 4.0)
     assert codec._provider.wants == ""
-    assert {len(packet) for _, packet in net.sent[:4]} == {46, 480, 1232}
+    assert {len(packet) for _, packet in net.sent[:4]} == {46, 480, exchange.LARGEST}
 
 
 def test_without_a_certificate_it_is_asked_for_in_all_sizes_and_tcp_wanted() -> None:
@@ -214,7 +214,7 @@ def test_an_answer_cut_short_without_a_certificate_asks_with_more_room_and_wants
     (asked,) = codec.outgoing()
     codec.receive([server.answer(asked) or b""], 0.01)
     (larger,) = codec.outgoing()
-    assert len(larger) == 1232
+    assert len(larger) == exchange.LARGEST
     assert codec._provider.wants == "tcp"
 
 
@@ -496,7 +496,7 @@ def test_through_a_relay_everything_has_the_prefix_and_room_for_the_answer() -> 
     codec = Udp(session(server), 0.0, prefix=PREFIX)
     (asked,) = codec.outgoing()
     assert asked.startswith(PREFIX)
-    assert len(asked) == 28 + 480
+    assert len(asked) == 28 + (480 if box.why_not(box.XWING) else exchange.LARGEST)
     codec.receive([server.answer(asked[28:]) or b""], 0.01)
     codec.send([query(1, 1900)], 1.0)
     sizes: list[int] = []

@@ -2,7 +2,8 @@
 
 It stands on ``tests.provider``, which plays the provider: es_version 1, 2 and 3. UDP and TCP
 on one port, certificates over both. Over UDP no answer is longer than its query, as the
-protocol says: what does not fit is cut short (TC).
+protocol says: what does not fit is cut short (TC). Only a first certificate of a classic
+system is in every answer, as encrypted-dns-server has it.
 
 Manners on a TCP connection, all of them seen in servers that are in use:
 
@@ -176,8 +177,7 @@ class DnsCrypt(Background):
     def _sealed(self, query: bytes, seal: provider.Sealed | None, most: int) -> bytes:
         """Return the packet that answers a query, of at most so many bytes."""
         if seal is None:
-            answer = provider.reply(query, *self.shown)
-            return answer if len(answer) <= most else _cut_short(answer)
+            return self._certificates(query, most)
         for message in ((answer := self.answer(query)), _cut_short(answer)):
             length = len(message) + 1
             room = most - len(seal.answer(message, padding=b"\x80"))
@@ -185,6 +185,15 @@ class DnsCrypt(Background):
                 padding = min(-length % box.BLOCK, room)
                 return seal.answer(message, os.urandom(12), b"\x80" + bytes(padding))
         return seal.answer(message)
+
+    def _certificates(self, query: bytes, most: int) -> bytes:
+        """Return an answer with the certificates there is room for."""
+        shown: list[bytes] = []
+        for one in self.shown:
+            first = not shown and int.from_bytes(one[4:6], "big") != box.XWING
+            if first or len(provider.reply(query, *shown, one)) <= most:
+                shown.append(one)
+        return provider.reply(query, *shown, flags=b"\x81\0" if len(shown) == len(self.shown) else b"\x83\0")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
