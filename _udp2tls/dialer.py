@@ -63,7 +63,8 @@ class Dialer:
         self.deadline = math.inf
         self.reason = "no connection was tried yet"
         self._everyone = everyone
-        self._silent: Counter[Endpoint] = Counter()  # open links on which nothing is heard, by address
+        # Open links on which nothing is heard. The same address may be two upstreams': UDP and TCP.
+        self._silent: Counter[tuple[Upstream, Endpoint]] = Counter()
         self._random = random
 
     def plan(
@@ -78,9 +79,10 @@ class Dialer:
         calls: list[Call] = []
         look_up: list[Upstream] = []
         self.deadline = math.inf
-        self._silent = Counter(link.address for link in links if link.doubt == DOUBTED and not link.goodbye)
+        silent = [link for link in links if link.doubt == DOUBTED and not link.goodbye]
+        self._silent = Counter((link.upstream, link.address) for link in silent)
         if need:
-            self._plan_needed(calls, look_up, now)
+            self._plan_needed(links, calls, look_up, now)
         elif more:
             self._plan_more(links, more, calls, now)
         for upstream in elsewhere:
@@ -89,8 +91,11 @@ class Dialer:
             self._plan_trials(links, calls, look_up, now)
         return calls, look_up
 
-    def _plan_needed(self, calls: list[Call], look_up: list[Upstream], now: float) -> None:
+    def _plan_needed(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
+        on_trial = [link.upstream for link in links if link.trial]
         for upstream in sorted(self.upstreams, key=lambda one: one.benched):
+            if upstream in on_trial:
+                continue
             if not upstream.addresses:
                 if self._wait_for_name(upstream, look_up, now):
                     return
@@ -117,6 +122,8 @@ class Dialer:
 
     def _plan_trials(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
         in_use = next((link for link in links if link.trusted), None)
+        if in_use is None:  # of a server that takes one query a connection, none ever is for long
+            in_use = next((link for link in links if link.inflight and not link.trial and link.doubt < DOUBTED), None)
         if in_use is None:
             return
         if self._everyone:
@@ -168,7 +175,7 @@ class Dialer:
             rest_until = upstream.path_of(address).retry_at
             if rest_until > now:
                 self._look_again(rest_until)
-            elif len(tries) + self._silent[address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
+            elif len(tries) + self._silent[upstream, address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
                 continue
             elif tries and max(tries) + REATTEMPT > now:
                 self._look_again(max(tries) + REATTEMPT)

@@ -157,6 +157,7 @@ class Provider:
         self._wall = wall
         self._misses = self._failures = 0
         self._early_at = -math.inf
+        self._taken: Certificate | None = None  # the last one
         self._shunned: Certificate | None = None  # of es_version 3: its packets, 1.4 KB at first, get lost
         self._shunned_until = -math.inf
         self._unlearn()
@@ -185,6 +186,8 @@ class Provider:
                 self.previous = old
             elif one.es_version == XWING and (classic := self._classic(answer, wall)):
                 self.previous = self._at_work(classic, now, proven=False)  # in case es_version 3 does not get through
+        if one != self._taken:
+            self._taken, self._early_at = one, now + SOON  # it was worth asking
         self.refresh_at = now + certificate.refresh_in(one, wall, self.random(1)[0] / 256)
         self.taken_at = now
         self.reason = self.wants = ""

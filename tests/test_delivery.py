@@ -334,3 +334,22 @@ def test_whatever_happens_nothing_is_lost_and_attempts_stay_few(seed: int) -> No
         unsent = set(map(id, [*house.delivery.unsent, *(query for _, query in house.delivery.suspects)]))
         for waiting in list(house.pending._by_message.values()):
             assert id(waiting) in unsent or id(waiting.link) in alive
+
+
+def test_on_the_bench_opening_without_a_word_from_the_server_is_no_proof() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    first, second = house.upstreams
+    house.ask()
+    (attempt,) = house.plan()
+    house.now += HANDOVER
+    (other,) = house.plan()
+    house.open(other)
+    assert first.benched
+    first.ready = lambda now: True  # type: ignore[method-assign]
+    house.open(attempt)
+    assert attempt.trial
+    assert not attempt.takes
+    assert not other.goodbye
+    house.delivery.trial_passed(attempt, house.now)
+    assert (attempt.takes, first.benched, other.goodbye) == (True, False, True)
+    assert second.benched is False

@@ -122,6 +122,26 @@ def test_three_misses_in_a_row_ask_early_and_not_often() -> None:
     assert provider.refresh_at == 20.0 + RARELY
 
 
+def test_where_asking_early_brought_new_keys_it_may_be_asked_early_again() -> None:
+    server = Server()
+    provider = session(server)
+    take(provider, server)
+    for number in range(1, 4):
+        server.rotate(Resolver(2, b"%d" % number * 32, b"magic-%02d" % number))
+        for _ in range(MISSES):
+            provider.miss(2.0 * number)
+        assert provider.refresh_at <= 2.0 * number
+        provider.begin(2.0 * number)
+        take(provider, server, 2.0 * number)
+    for _ in range(MISSES):
+        provider.miss(8.0)
+    provider.begin(8.0)
+    take(provider, server, 8.0)  # the same as before
+    for _ in range(MISSES):
+        provider.miss(10.0)
+    assert provider.refresh_at == 8.0 + RARELY
+
+
 def test_failures_make_it_ask_less() -> None:
     provider = session(Server())
     waits = []
