@@ -13,6 +13,7 @@ Manners on a TCP connection, all of them seen in servers that are in use:
     "repeats"       what is due at the same time all gets the first answer, byte for byte (unbound)
     "mute"          takes everything, says nothing
     "drops"         closes without an answer
+    "empty"         a frame of no length before each answer, and in place of certificates (dnsdist)
 
 ``asked`` is what came, by whom, and what it was: "certificate", "sealed", or "unknown" for
 what no key opens, which gets no answer; over TCP the connection closes.
@@ -120,6 +121,14 @@ class DnsCrypt(Background):
         """Close every connection."""
         self.run(self._cut())
 
+    def stop(self) -> None:
+        """Close the port, and reset every connection."""
+        self.run(self.close())
+
+    def start(self) -> None:
+        """Open it again."""
+        self.run(self.open())
+
     async def _cut(self) -> None:
         for writer in self._streams.writers:
             writer.close()
@@ -211,6 +220,8 @@ class DnsCrypt(Background):
             if self.silent or self.manners == "mute":
                 continue
             frame = asking.framed(self._sealed(query, seal, 65535))
+            if self.manners == "empty":
+                frame = b"\0\0" + (frame if seal else b"")
             if self.manners in ("one-shot", "serial"):
                 await asyncio.sleep(self._wait(query))
                 writer.write(frame)
