@@ -122,8 +122,9 @@ class Dialer:
 
     def _plan_trials(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
         in_use = next((link for link in links if link.trusted), None)
-        if in_use is None:  # of a server that takes one query a connection, none ever is for long
-            in_use = next((link for link in links if link.inflight and not link.trial and link.doubt < DOUBTED), None)
+        if in_use is None:  # a server that takes one query a connection has none that will take another
+            full = [link for link in links if link.path.capacity and link.inflight and not link.trial]
+            in_use = next((link for link in full if link.doubt < DOUBTED), None)
         if in_use is None:
             return
         if self._everyone:

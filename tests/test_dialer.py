@@ -183,3 +183,11 @@ def test_an_upstream_on_trial_is_not_connected_to_once_more() -> None:
     phone = Phone(1)
     phone.open(0).trial = True
     assert phone.plan(need=True) == []
+
+
+def test_a_connection_given_up_for_a_better_one_puts_nobody_on_trial() -> None:
+    phone = Phone()
+    old = phone.open(1)
+    old.inflight = 1
+    old.part("the first comes first")
+    assert phone.plan() == []

@@ -17,7 +17,7 @@ from tests.peers import relay, scripted_dnscrypt
 BACK = 15.0  # by when queries are at the first relay again: between two trials are eight seconds at most
 
 
-@scenario("37a", "DNSCrypt: a relay dies, its port refuses", "dies", quick=True, needs="dnscrypt")
+@scenario("37a", "DNSCrypt: a relay dies, its port refuses", "dies", needs="dnscrypt")
 @scenario("37b", "DNSCrypt: a relay dies without a word", "silent", needs="dnscrypt")
 @scenario("37c", "DNSCrypt: a relay answers garbage", "garbage", needs="dnscrypt")
 async def relay_fails(stage: Stage, report: Report, fault: str) -> None:

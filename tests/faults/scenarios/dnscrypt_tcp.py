@@ -64,12 +64,12 @@ async def udp_blocked_from_the_start(stage: Stage, report: Report) -> None:
     report.all_right(then, 0.35, "then")
 
 
-@scenario("42a", "DNSCrypt over TCP: one query per connection", "one-shot", quick=True, needs="dnscrypt")
-@scenario("42b", "DNSCrypt over TCP: one answer repeated in place of others", "repeats", needs="dnscrypt")
-@scenario("42c", "DNSCrypt over TCP: zero-length frames", "empty", needs="dnscrypt")
-@scenario("42d", "DNSCrypt over TCP: one query after the other", "serial", needs="dnscrypt")
-async def odd_manners(stage: Stage, report: Report, manners: str) -> None:
-    """TCP is preferred, and each answer takes 10 ms; 50 queries/s for 3 s, then 50 at once.
+@scenario("42a", "DNSCrypt over TCP: one query per connection", "one-shot", 0.03, quick=True, needs="dnscrypt")
+@scenario("42b", "DNSCrypt over TCP: one answer repeated in place of others", "repeats", 0.01, needs="dnscrypt")
+@scenario("42c", "DNSCrypt over TCP: zero-length frames", "empty", 0.01, needs="dnscrypt")
+@scenario("42d", "DNSCrypt over TCP: one query after the other", "serial", 0.01, needs="dnscrypt")
+async def odd_manners(stage: Stage, report: Report, manners: str, delay: float) -> None:
+    """TCP is preferred, each answer takes 10 ms, or 30 where each has its connection; 50 queries/s for 3 s, then 50 at once.
 
     What the server does, by the name: it closes after its first answer; it writes one answer, with
     its nonce, in place of all that are due at a time; it writes an empty frame before each
@@ -77,7 +77,7 @@ async def odd_manners(stage: Stage, report: Report, manners: str) -> None:
     and there within 1 s.
     """
     server = stage.peer(scripted_dnscrypt.DnsCrypt(manners=manners))
-    server.delay = 0.01
+    server.delay = delay
     clients = await stage.start(server.stamp + "?tcp")
     slowly = await clients.steady(50, 3)
     await clients.settle()
