@@ -69,7 +69,7 @@ async def udp_blocked_from_the_start(stage: Stage, report: Report) -> None:
 @scenario("42c", "DNSCrypt over TCP: zero-length frames", "empty", 0.01, needs="dnscrypt")
 @scenario("42d", "DNSCrypt over TCP: one query after the other", "serial", 0.01, needs="dnscrypt")
 async def odd_manners(stage: Stage, report: Report, manners: str, delay: float) -> None:
-    """TCP is preferred, each answer takes 10 ms, or 30 where each has its connection; 50 queries/s for 3 s, then 50 at once.
+    """TCP is preferred; 50 queries/s for 3 s, then 50 at once; answers take 10 ms, or 30 where each has its connection.
 
     What the server does, by the name: it closes after its first answer; it writes one answer, with
     its nonce, in place of all that are due at a time; it writes an empty frame before each
