@@ -48,7 +48,7 @@ bench-peers: $(VENV)/bench
 bench-scale: $(VENV)/bench
 	$(BIN)/python -m bench.scale $(ARGS)
 
-# The fault-injection suite, five and a half minutes; PEERS=1: other forwarders as well, and the table.
+# The fault-injection suite, eight minutes; PEERS=1: other forwarders as well, and the table.
 faults: $(VENV)/test
 	$(BIN)/python -m tests.faults $(if $(PEERS),--peers) $(ARGS)
 

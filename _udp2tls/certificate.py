@@ -200,16 +200,20 @@ class Offer:
     unknown: bool = False
 
 
-def offers(answer: bytes, provider_key: bytes, now: float | None, *, xsalsa20: bool = True) -> list[Offer]:
+def offers(
+    answer: bytes, provider_key: bytes, now: float | None, *, xsalsa20: bool = True, xwing: bool = True
+) -> list[Offer]:
     """Return what an answer that ``is_answer`` took offers; ``now`` None: at no time in particular.
 
     Raises ValueError when ``provider_key`` is no Ed25519 key.
     """
     verify = _verifier(provider_key)
-    return [_offer(data, verify, now, xsalsa20) for data in records(answer)]
+    return [_offer(data, verify, now, xsalsa20, xwing) for data in records(answer)]
 
 
-def _offer(data: bytes, verify: Callable[[bytes, bytes], bool], now: float | None, xsalsa20: bool) -> Offer:
+def _offer(
+    data: bytes, verify: Callable[[bytes, bytes], bool], now: float | None, xsalsa20: bool, xwing: bool
+) -> Offer:
     if not data.startswith(MAGIC) or len(data) < CLASSIC_SIZE:
         return Offer(why="a TXT record is no certificate")
     es_version = data[4] << 8 | data[5]
@@ -224,7 +228,7 @@ def _offer(data: bytes, verify: Callable[[bytes, bytes], bool], now: float | Non
     if es_version == box.XWING and data[1308:XWING_SIZE] != _PROFILE:
         return Offer(es_version, why="this program does not know its post-quantum profile", unknown=True)
     try:
-        _check(one, now, xsalsa20)
+        _check(one, now, xsalsa20, xwing)
     except _Unusable as why:
         return Offer(es_version, one, signed=True, why=str(why))
     return Offer(es_version, one, signed=True)
@@ -239,11 +243,13 @@ def _read(data: bytes, es_version: int) -> Certificate:
 
 
 def choose(
-    answer: bytes, provider_key: bytes, now: float, *, xsalsa20: bool = True, check_time: bool = True
-) -> Certificate:
+    answer: bytes, provider_key: bytes, now: float, *,
+    xsalsa20: bool = True, xwing: bool = True, check_time: bool = True,
+) -> Certificate:  # fmt: skip
     """Return the best certificate of an answer that ``is_answer`` took.
 
-    ``xsalsa20``: whether es_version 1 is good enough. ``check_time`` False is for machines
+    ``xsalsa20``: whether es_version 1 is good enough. ``xwing``: whether es_version 3 gets
+    through. ``check_time`` False is for machines
     whose clock is wrong until they can resolve names. Raises NoCertificate, and ValueError
     when ``provider_key`` is no Ed25519 key.
     """
@@ -252,7 +258,7 @@ def choose(
         raise NoCertificate(f"the server answered with rcode {rcode}: is the provider's name right?")
     if said := box.why_not(box.XCHACHA20):
         raise NoCertificate(said)
-    found = offers(answer, provider_key, now if check_time else None, xsalsa20=xsalsa20)
+    found = offers(answer, provider_key, now if check_time else None, xsalsa20=xsalsa20, xwing=xwing)
     if best := best_of(found):
         return best
     reasons = [one.why for one in found if not one.unknown]
@@ -265,7 +271,7 @@ def best_of(found: Iterable[Offer]) -> Certificate | None:
     return max(usable, key=lambda one: one.rank, default=None)
 
 
-def _check(one: Certificate, now: float | None, xsalsa20: bool) -> None:
+def _check(one: Certificate, now: float | None, xsalsa20: bool, xwing: bool) -> None:
     """Raise _Unusable unless ``one`` can be used now."""
     called = f"the certificate with serial {one.serial}"
     if one.begins >= one.ends:
@@ -278,6 +284,8 @@ def _check(one: Certificate, now: float | None, xsalsa20: bool) -> None:
         raise _Unusable(said)
     if one.es_version == box.XSALSA20 and not xsalsa20:
         raise _Unusable(f"es_version 1 ({box.NAMES[1]}) is not allowed")
+    if one.es_version == box.XWING and not xwing:
+        raise _Unusable(f"es_version 3 ({box.NAMES[3]}) does not get through")
     if one.magic.startswith(bytes(7)):
         raise _Unusable(f"{called} begins its queries like QUIC's")
     if one.magic in _TAKEN:

@@ -6,6 +6,8 @@ clock: ``plan`` says what to connect to, the ``link_*`` methods are told what be
 The rules:
 
 - The first link to open wins over other attempts to the same or a later upstream.
+- A link to an upstream on the bench that opens without a word from the server, because what
+  it has to know is known already, is on trial (see ``dialer``).
 - A link that dies with queries in flight: they wait again, first in line. Its address
   rests only if the link never answered anything; an idle close is nobody's failure.
 - With the strategies rotate and fastest, who stands in for another way to the same resolver has no
@@ -211,6 +213,7 @@ class Delivery:
     def link_opened(self, link: Link, now: float) -> list[Link]:
         """The peer is authenticated. Return the attempts that are no longer needed."""
         self.dialer.attempts.remove(link)
+        link.trial = link.trial or (link.upstream.benched and link.upstream.ready(now))
         link.note_open(now)
         link.upstream.prefer(link.address)
         self.links.append(link)

@@ -65,7 +65,8 @@ class Dialer:
         self.deadline = math.inf
         self.reason = "no connection was tried yet"
         self._everyone = everyone
-        self._silent: Counter[Endpoint] = Counter()  # open links on which nothing is heard, by address
+        # Open links on which nothing is heard. The same address may be two upstreams': UDP and TCP.
+        self._silent: Counter[tuple[Upstream, Endpoint]] = Counter()
         self._random = random
 
     def plan(
@@ -80,7 +81,8 @@ class Dialer:
         calls: list[Call] = []
         look_up: list[Upstream] = []
         self.deadline = math.inf
-        self._silent = Counter(link.address for link in links if link.doubt == DOUBTED and not link.goodbye)
+        silent = [link for link in links if link.doubt == DOUBTED and not link.goodbye]
+        self._silent = Counter((link.upstream, link.address) for link in silent)
         if need:
             self._plan_needed(links, calls, look_up, now)
         elif more:
@@ -92,7 +94,7 @@ class Dialer:
         return calls, look_up
 
     def _plan_needed(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
-        on_trial = [link.upstream for link in links if link.trial and link.upstream.datagrams]
+        on_trial = [link.upstream for link in links if link.trial and not link.goodbye]
         for upstream in sorted(self.upstreams, key=lambda one: one.benched):
             if upstream in on_trial:
                 continue
@@ -124,6 +126,9 @@ class Dialer:
 
     def _plan_trials(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
         in_use = next((link for link in links if link.trusted), None)
+        if in_use is None:  # a server that takes one query a connection has none that will take another
+            full = [link for link in links if link.path.capacity and link.inflight and not link.trial]
+            in_use = next((link for link in full if link.doubt < DOUBTED), None)
         if in_use is None:
             return
         if self._everyone:
@@ -189,7 +194,7 @@ class Dialer:
             rest_until = upstream.path_of(address).retry_at
             if rest_until > now:
                 self._look_again(rest_until)
-            elif len(tries) + self._silent[address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
+            elif len(tries) + self._silent[upstream, address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
                 continue
             elif tries and max(tries) + REATTEMPT > now:
                 self._look_again(max(tries) + REATTEMPT)

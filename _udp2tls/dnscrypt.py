@@ -35,9 +35,9 @@ from _udp2tls.certificate import NoCertificate
 from _udp2tls.exchange import Exchange
 from _udp2tls.provider import MOST_WAIT, Keys, Provider
 
-# A datagram that arrives unfragmented nearly everywhere, headers not counted: some servers
-# drop fragments. X-Wing's cipher text alone is 1,120 bytes, so for it what Ethernet carries.
-LARGEST, LARGEST_XWING = 1252, 1452
+# A datagram that arrives unfragmented everywhere, IPv6's and UDP's headers not counted: some
+# servers drop fragments. X-Wing's cipher text alone is 1,120 bytes, so for it what Ethernet carries.
+LARGEST, LARGEST_XWING = 1232, 1452
 # Over TCP a relay's way is no wider than over UDP; so some larger sizes are tried, by
 # queries that were cut short and only for those.
 LARGEST_RELAYED = 4128
@@ -50,8 +50,9 @@ MOST_IN_FLIGHT = 4096
 LIFETIME = 5.0
 # When a packet is sent again (last: given up), in waits of the provider's ``pace`` from one time to the next. The
 # third packet must be out after two, for with 20 % of packets lost each way it is the one
-# that brings 95 % of the answers; and one query in 3,500 gets none.
-WAITS = (1, 1, 1.5, 3, 6, 12, 24, 48)
+# that brings 95 % of the answers; and there are so many that a query without any answer is one in 500,000. Those to a
+# server that says nothing at all are bounded below.
+WAITS = (1, 1, 1.5, 2, 3, 4, 6, 8, 8, 8, 8, 8, 8)
 # A larger packet that brings nothing after so many is one whose fragments are dropped.
 LARGE_TRIES = 2
 # So often a query is made larger: 768, 1536, 3072, 4032.

@@ -5,8 +5,12 @@ certificate is only to be replaced. Over UDP an answer proves nothing until a si
 it was checked, so a bad one is passed over and the query stays open; over TCP it is final.
 
 Servers differ in what they answer: some send no answer longer than the query (relays never
-pass one), some do not know EDNS. So retransmissions are of different sizes. The query is
-plain DNS, and holds nothing that anybody on the way may not know.
+pass one), some do not know EDNS. So retransmissions are of different sizes. Certificates of
+es_version 3 are 1.3 KB, and servers leave them out, with TC set, where the query is shorter
+than the answer would be: then what came is used, and the rest asked for with the largest
+query. A relay remembers the first answer it passed, and gives that to everyone for ten
+minutes: so the first query through it is the largest. The query is plain DNS, and holds
+nothing that anybody on the way may not know.
 """
 
 from __future__ import annotations
@@ -14,13 +18,16 @@ from __future__ import annotations
 import math
 
 from _udp2tls import certificate
+from _udp2tls.box import XWING
 from _udp2tls.certificate import NoCertificate
 from _udp2tls.provider import FIRST_WAIT, MOST_WAIT, Provider
 
-# How large the query is, at one try after the other.
-_DIRECT, _RELAYED = (0, 480, 0, 1232), (480, 1232, 480, 3200)
+# How large the query is, at one try after the other. The largest has room for an answer with
+# certificates of all systems and the longest name; 1232 is what arrives unfragmented.
+LARGEST = 2048
+_DIRECT, _RELAYED = (0, 480, 0, LARGEST), (480, 1232, 480, LARGEST)
 # Over TCP there is one, through a relay the largest: on to the server it goes by UDP.
-_STREAM, _RELAYED_STREAM = (0,), (3200,)
+_STREAM, _RELAYED_STREAM = (0,), (LARGEST,)
 # So many tries over UDP: about 4 s.
 _TRIES = 7
 # When so many brought nothing, TCP is worth trying beside it.
@@ -72,9 +79,15 @@ class Exchange:
         self._provider.begin(now)
         self._provider.counts["fetches"] += 1
         self._id = self._provider.random(2)
-        self._tries = self._growth = 0
+        self._tries = 0
+        largest_first = self._provider.hopes(now) and (self._relayed or self._has_xwing())
+        self._growth = len(self._sizes) - 1 if largest_first else 0
         self._begun, self._answered = now, False
         return self._next(now)
+
+    def _has_xwing(self) -> bool:
+        keys = self._provider.keys
+        return keys is not None and keys.certificate.es_version == XWING
 
     def _next(self, now: float) -> bytes:
         if self._stream:
@@ -118,12 +131,18 @@ class Exchange:
         except NoCertificate as error:
             provider.reason = str(error)
             if error.truncated and not self._stream and not self._growth:
-                # Not this size again, but the largest, and at once. If that is not enough, TCP.
-                self._growth = len(self._sizes) - 1 - self._tries % len(self._sizes)
-                self.due = now
+                self._grow(now)  # if that is not enough, TCP
             if error.truncated and not self._relayed:
                 provider.wants = "tcp"
             raise
         if self._tries == 1 and not self._stream and not self._relayed:  # relays answer for the server
             provider.pace.sample(now - self._sent)
         self.due = math.inf
+        if packet[2] & 2 and not self._stream and not self._growth and provider.hopes(now) and not self._has_xwing():
+            self._begun = now  # what was taken now is good, but not all there is
+            self._grow(now)
+
+    def _grow(self, now: float) -> None:
+        """Ask once more, at once, and not in this size but the largest."""
+        self._growth = len(self._sizes) - 1 - self._tries % len(self._sizes)
+        self.due = now

@@ -8,6 +8,10 @@ The oldest query on a doubted link goes last, half a second later: on a server t
 on one query at a time it is the slow name that everyone else waits behind, and would only
 block the other connection as well.
 
+A query may end up on two silent connections. To a third it goes when that is another
+upstream's, or one of the two is known to be dead: not from one connection to the next of
+an upstream that is silent on all. It then counts as on the later of the two alone.
+
 It must never double the traffic of an upstream that is merely slow.
 """
 
@@ -43,27 +47,31 @@ class Hedge:
                 other = next((one for one in links if one is not link and one.usable), None)
                 if other is None:
                     return None
-                queries = self._choose(link, other.room(), now)
+                queries = self._choose(link, other, now)
                 if queries:
                     name = "resent" if link.goodbye else "hedged"
                     link.upstream.counts[name] += len(queries)
                     for query in queries:
+                        if query.other is not None:
+                            _release(query.other)
                         query.other = link
                     return other, queries
         return None
 
-    def _choose(self, link: Link, room: int, now: float) -> list[Query]:
+    def _choose(self, link: Link, target: Link, now: float) -> list[Query]:
+        room = target.room()
         written = [query for query in self._pending.written_to(link) if not isinstance(query, Probe)]
-        held = [query for query in written if query.link is link and query.other is None]
+        held = [one for one in written if one.link is link and (one.other is None or _goes_on(one, one.other, target))]
         head_until = link.quiet_since + HEAD_LIMIT
         if held and held[0] is link.sample and now < head_until and (len(written) > 1 or link.goodbye):
             self.deadline = min(self.deadline, head_until)
             held.pop(0)
         if link.goodbye:
             return held[:room]
-        chosen = held[: min(room, int(self.budget))]
+        proven = [query for query in held if query.other is not None and query.other.outdone][:room]
+        chosen = [query for query in held if query not in proven][: min(room - len(proven), int(self.budget))]
         self.budget -= len(chosen)
-        return chosen
+        return proven + chosen
 
     def scatter(self, link: Link, now: float) -> list[Query]:
         """Return what ``link``, given up, still holds alone but for its oldest query, if that is a lot.
@@ -106,3 +114,16 @@ class Hedge:
                 loser.inflight -= 1
             return loser
         return None
+
+
+def _goes_on(query: Query, other: Link, target: Link) -> bool:
+    """True when a query on two silent connections, ``other`` the first, is to be asked on a third."""
+    elsewhere = query.link is not None and target.upstream not in (query.link.upstream, other.upstream)
+    return other.doubt == DOUBTED and (other.outdone or elsewhere)
+
+
+def _release(link: Link) -> None:
+    """One query less is waited for on a silent link; if that was the last, on the link as well."""
+    link.inflight -= 1
+    if not link.inflight:
+        link.part("silent, and its queries are asked on other connections")

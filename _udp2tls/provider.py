@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from _udp2tls import certificate
-from _udp2tls.box import XWING, Boxes, KeyPair, Random
-from _udp2tls.certificate import Certificate
+from _udp2tls.box import XWING, Boxes, KeyPair, Random, why_not
+from _udp2tls.certificate import Certificate, NoCertificate
 
 # A certificate is asked for at most so often, whatever goes wrong, and after failures less.
 RARELY, SELDOM = 10.0, 600.0
@@ -157,6 +157,9 @@ class Provider:
         self._wall = wall
         self._misses = self._failures = 0
         self._early_at = -math.inf
+        self._taken: Certificate | None = None  # the last one
+        self._shunned: Certificate | None = None  # of es_version 3: its packets, 1.4 KB at first, get lost
+        self._shunned_until = -math.inf
         self._unlearn()
 
     def _unlearn(self) -> None:
@@ -170,22 +173,42 @@ class Provider:
     def take(self, answer: bytes, now: float) -> None:
         """Take the best certificate of an answer to a certificate query. Raises NoCertificate."""
         wall = self._wall()
-        one = certificate.choose(
-            answer, self.key, wall, xsalsa20=self.xsalsa20, check_time=self.check_time
-        )  # fmt: skip
+        one = self._choose(answer, wall)
+        if one == self._shunned and now < self._shunned_until:
+            one = self._classic(answer, wall) or one
         old = self.keys
         same = old is not None and old.certificate == one
         self.keys = self._at_work(one, now, proven=same and old is not None and old.proven)
         if not same:
             self.news = one
             self.counts["certificates"] += 1
-            if old is not None and (old.proven or self.previous is None):
+            if old is not None and now < old.expires and (old.proven or self.previous is None):
                 self.previous = old
+            elif one.es_version == XWING and (classic := self._classic(answer, wall)):
+                self.previous = self._at_work(classic, now, proven=False)  # in case es_version 3 does not get through
+        if one != self._taken:
+            self._taken, self._early_at = one, now + SOON  # it was worth asking
         self.refresh_at = now + certificate.refresh_in(one, wall, self.random(1)[0] / 256)
         self.taken_at = now
         self.reason = self.wants = ""
         self._failures = self._misses = 0
         self.suspect = False
+
+    def _choose(self, answer: bytes, wall: float, *, xwing: bool = True) -> Certificate:
+        return certificate.choose(
+            answer, self.key, wall, xsalsa20=self.xsalsa20, xwing=xwing, check_time=self.check_time
+        )  # fmt: skip
+
+    def _classic(self, answer: bytes, wall: float) -> Certificate | None:
+        """Return the best certificate of es_version 1 or 2."""
+        try:
+            return self._choose(answer, wall, xwing=False)
+        except NoCertificate:
+            return None
+
+    def hopes(self, now: float) -> bool:
+        """True while a certificate of es_version 3 would be welcome."""
+        return not why_not(XWING) and (self._shunned is None or now >= self._shunned_until)
 
     def _at_work(self, one: Certificate, now: float, *, proven: bool) -> Keys:
         pair = None if self.ephemeral else KeyPair(self.random(32))
@@ -213,6 +236,8 @@ class Provider:
         self.counts["suspicions"] += 1
         previous = self.previous
         if previous is not None and not self.keys.proven and now < previous.expires:
+            if self.keys.certificate.es_version == XWING:
+                self._shunned, self._shunned_until = self.keys.certificate, now + BELIEF
             self.keys, self.previous = previous, None
             self.counts["fallbacks"] += 1
         elif self.keys.certificate.es_version == XWING:
@@ -235,7 +260,7 @@ class Provider:
         """
         self._unlearn()
         self._misses, self.suspect = 0, False
-        self._early_at = -math.inf
+        self._early_at, self._shunned = -math.inf, None
         if self.keys is not None:
             self.keys = self._at_work(self.keys.certificate, now, proven=self.keys.proven)
             # Asked for in any case: a time that a sleeping machine did not count is not to be relied on.

@@ -438,3 +438,22 @@ def test_a_way_that_fails_or_hangs_is_stood_in_for(strategy: str) -> None:
     house.fail(hanging)
     house.plan()
     assert used(house) == {UDP1, TCP2}
+
+
+def test_on_the_bench_opening_without_a_word_from_the_server_is_no_proof() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    first, second = house.upstreams
+    house.ask()
+    (attempt,) = house.plan()
+    house.now += HANDOVER
+    (other,) = house.plan()
+    house.open(other)
+    assert first.benched
+    first.ready = lambda now: True  # type: ignore[method-assign]
+    house.open(attempt)
+    assert attempt.trial
+    assert not attempt.takes
+    assert not other.goodbye
+    house.delivery.trial_passed(attempt, house.now)
+    assert (attempt.takes, first.benched, other.goodbye) == (True, False, True)
+    assert second.benched is False

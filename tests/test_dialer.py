@@ -18,7 +18,7 @@ from _udp2tls.dialer import (
     Call,
     Dialer,
 )  # fmt: skip
-from _udp2tls.link import Link
+from _udp2tls.link import DOUBTED, Link
 from _udp2tls.path import SPREAD
 from _udp2tls.upstream import Upstream
 from tests.fakes import PlainUpstream
@@ -195,3 +195,38 @@ def test_a_name_whose_addresses_cannot_be_used_is_looked_up_again_later() -> Non
     assert "nobody wants them" in phone.dialer.reason
     phone.now = phone.dialer.deadline
     assert phone.dialer.plan([], phone.now, need=True)[1] == [one]
+
+
+def test_better_upstreams_are_tried_again_from_one_that_takes_one_query_a_connection() -> None:
+    phone = Phone()
+    phone.dialer.bench(phone.upstreams[0], phone.now)
+    phone.now += FIRST_TRIAL
+    only = phone.open(1)
+    only.path.capacity, only.sent, only.inflight = 1, 1, 1
+    only.note_limits()
+    assert not only.trusted
+    assert phone.plan() == [(phone.upstreams[0], A, True)]
+
+
+def test_silence_over_tcp_says_nothing_of_udp_at_the_same_address() -> None:
+    phone = Phone(1)
+    other = PlainUpstream(parse_upstream("tls://192.0.2.1"))
+    other.datagrams = True
+    phone.dialer.upstreams.append(other)
+    for _ in range(MAX_ATTEMPTS):
+        phone.open(0).doubt = DOUBTED
+    assert phone.plan(need=True) == [(other, A, False)]
+
+
+def test_an_upstream_on_trial_is_not_connected_to_once_more() -> None:
+    phone = Phone(1)
+    phone.open(0).trial = True
+    assert phone.plan(need=True) == []
+
+
+def test_a_connection_given_up_for_a_better_one_puts_nobody_on_trial() -> None:
+    phone = Phone()
+    old = phone.open(1)
+    old.inflight = 1
+    old.part("the first comes first")
+    assert phone.plan() == []

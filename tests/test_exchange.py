@@ -7,8 +7,12 @@ import math
 import pytest
 
 from _udp2tls.certificate import NoCertificate
-from _udp2tls.exchange import Exchange
-from tests.test_dnscrypt import Server, session
+from _udp2tls.exchange import LARGEST, Exchange
+from tests import provider as peers
+from tests.provider import Resolver
+from tests.test_dnscrypt import Server, needs_xwing, session
+
+CLASSIC, XWING = Resolver(2), Resolver(3, b"x" * 32, b"magic-03")
 
 
 def test_it_asks_until_there_is_an_answer_then_when_the_next_is_due() -> None:
@@ -82,3 +86,41 @@ def test_over_tcp_it_asks_once() -> None:
     assert exchange.look(3.0) == b""
     assert exchange.due == math.inf
     assert provider.counts["failed_fetches"] == 1
+
+
+def as_they_do(server: Server, asked: bytes) -> bytes:
+    """Answer as encrypted-dns-server: with es_version 3 only where that is no longer than the query, else with TC."""
+    whole = peers.reply(asked, *server.certificates)
+    return whole if len(whole) <= len(asked) else peers.reply(asked, server.certificates[0], flags=b"\x83\0")
+
+
+@needs_xwing
+def test_what_was_left_out_is_asked_for_while_the_rest_is_used() -> None:
+    server = Server(CLASSIC, XWING)
+    provider = session(server)
+    exchange = Exchange(provider, relayed=False)
+    exchange.take(as_they_do(server, exchange.look(0.0)), 0.1)
+    assert provider.ready(0.1)
+    assert provider.keys
+    assert provider.keys.certificate.es_version == 2
+    assert exchange.due == 0.1
+    larger = exchange.look(0.1)
+    assert len(larger) == LARGEST
+    exchange.take(as_they_do(server, larger), 0.2)
+    assert provider.keys.certificate.es_version == 3
+    assert not exchange.active
+    assert len(exchange.look(provider.refresh_at)) == LARGEST  # else a classic one took its place for a while
+
+
+@needs_xwing
+def test_what_is_left_out_again_is_not_asked_for_again() -> None:
+    """A relay gives everyone what it has passed first."""
+    server = Server(CLASSIC, XWING)
+    provider = session(server)
+    exchange = Exchange(provider, relayed=True)
+    assert len(exchange.look(0.0)) == LARGEST  # so this is the first
+    remembered = as_they_do(server, exchange.look(exchange.due))
+    exchange.take(remembered, 0.3)
+    assert not exchange.active
+    assert provider.ready(0.3)
+    assert provider.counts["failed_fetches"] == 0

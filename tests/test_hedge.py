@@ -143,3 +143,45 @@ def test_a_few_are_just_asked_again() -> None:
     assert pair.hedge.answered(first, pair.good) is pair.doubted
     assert pair.hedge.scatter(pair.doubted, pair.now) == []
     assert not pair.doubted.path.width
+
+
+def test_what_waits_on_two_silent_connections_is_asked_on_a_third() -> None:
+    pair = Pair(20)
+    silent = Link(pair.good.upstream, pair.good.address, pair.good.codec, pair.now)
+    silent.note_open(pair.now)
+    twice = pair.queries[1]
+    twice.link, twice.other = silent, pair.doubted
+    silent.inflight = 1
+    silent.doubt = DOUBTED
+    silent.settle()
+    links = [pair.doubted, silent, pair.good]
+    pair.hedge.budget = 1
+    found = pair.hedge.repeat(links, pair.now)
+    assert found == (pair.good, [pair.queries[2]])
+    pair.write(*found)
+    assert pair.hedge.repeat(links, pair.now) is None  # the budget
+    pair.hedge.answered(pair.queries[2], pair.good)
+    pair.pending.drop(pair.queries[2])
+    assert pair.doubted.goodbye
+    while found := pair.hedge.repeat(links, pair.now):
+        pair.write(*found)
+    assert (twice.link, twice.other) == (pair.good, silent)  # that one of its connections is no good is proven
+    assert pair.doubted.inflight == 18
+    pair.hedge.answered(twice, pair.good)
+    assert (silent.inflight, silent.goodbye) == (0, True)
+
+
+def test_a_silent_connection_whose_last_query_went_to_another_upstream_is_given_up() -> None:
+    pair = Pair(1)
+    silent = Link(pair.good.upstream, pair.good.address, pair.good.codec, pair.now)
+    silent.note_open(pair.now)
+    pair.queries[0].link, pair.queries[0].other = silent, pair.doubted
+    silent.inflight = 1
+    silent.doubt = DOUBTED
+    silent.settle()
+    links = [pair.doubted, silent, pair.good]
+    assert pair.hedge.repeat(links, pair.now) is None  # it would go from one connection to the next
+    pair.good.upstream = PlainUpstream(parse_upstream("tls://192.0.2.2"))
+    assert pair.hedge.repeat(links, pair.now) == (pair.good, pair.queries)
+    assert (pair.doubted.inflight, pair.doubted.goodbye) == (0, True)
+    assert pair.queries[0].other is silent

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from _udp2tls import certificate
-from _udp2tls.provider import FIRST_WAIT, LEAST, RARELY, SELDOM, Habit, Pace, Provider
+from _udp2tls.provider import BELIEF, FIRST_WAIT, LEAST, MISSES, RARELY, SELDOM, Habit, Pace, Provider
 from tests.provider import DAY, NAME, NOW, Resolver, bytes_of
-from tests.test_dnscrypt import Server, session
+from tests.test_dnscrypt import Server, needs_xwing, session
 
 ASKED = certificate.query(NAME, b"id")
 
@@ -54,6 +54,33 @@ def test_the_old_keys_are_kept_until_the_new_ones_worked() -> None:
     assert provider.previous is None
 
 
+@needs_xwing
+def test_where_es_version_3_does_not_get_through_the_classic_one_is_used_for_a_while() -> None:
+    server = Server(Resolver(2), Resolver(3, b"x" * 32, b"magic-03"))
+    provider = session(server)
+    take(provider, server)
+    assert version(provider) == 3
+    assert provider.hopes(0.0)
+    for _ in range(MISSES):
+        provider.miss(1.0)
+    assert version(provider) == 2
+    take(provider, server, 11.0)
+    assert version(provider) == 2
+    assert not provider.hopes(11.0)
+    take(provider, server, 1.0 + BELIEF)
+    assert version(provider) == 3
+    for _ in range(MISSES):
+        provider.miss(1.0 + BELIEF)
+    provider.forget(2000.0)  # another network may carry it
+    take(provider, server, 2000.0)
+    assert version(provider) == 3
+
+
+def version(provider: Provider) -> int:
+    assert provider.keys is not None
+    return provider.keys.certificate.es_version
+
+
 def test_the_same_certificate_gets_a_new_key_pair_and_is_no_news() -> None:
     server = Server()
     provider = session(server)
@@ -93,6 +120,26 @@ def test_three_misses_in_a_row_ask_early_and_not_often() -> None:
     for _ in range(3):
         provider.miss(21.0)
     assert provider.refresh_at == 20.0 + RARELY
+
+
+def test_where_asking_early_brought_new_keys_it_may_be_asked_early_again() -> None:
+    server = Server()
+    provider = session(server)
+    take(provider, server)
+    for number in range(1, 4):
+        server.rotate(Resolver(2, b"%d" % number * 32, b"magic-%02d" % number))
+        for _ in range(MISSES):
+            provider.miss(2.0 * number)
+        assert provider.refresh_at <= 2.0 * number
+        provider.begin(2.0 * number)
+        take(provider, server, 2.0 * number)
+    for _ in range(MISSES):
+        provider.miss(8.0)
+    provider.begin(8.0)
+    take(provider, server, 8.0)  # the same as before
+    for _ in range(MISSES):
+        provider.miss(10.0)
+    assert provider.refresh_at == 8.0 + RARELY
 
 
 def test_failures_make_it_ask_less() -> None:

@@ -9,6 +9,7 @@
     recipes       how each forwarder is configured
     stage         one scenario's upstreams and forwarder
     report        what a scenario found, and whether that is enough
+    anonymous     DNSCrypt through relays: stamps, and whether the server saw anybody else
     registry      the scenarios by name
     scenarios     the scenarios themselves
     results       the table

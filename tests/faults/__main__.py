@@ -37,6 +37,8 @@ def main() -> int:
                 print(f"{name} is left out: {missing} is not installed", flush=True)
                 continue
             for one in wanted:
+                if not forwarders.can(name, one.needs):
+                    continue
                 result = runner.run(one, name, certs, long=options.long, scale=options.scale)
                 found.append(result)
                 said = "pass" if result.passed else "FAIL"
@@ -53,12 +55,13 @@ def main() -> int:
 
 
 def _together(files: list[str]) -> list[Result]:
-    """Return the results of several runs; of a forwarder that is in more than one, the last one's."""
-    found: dict[str, list[Result]] = {}
+    """Return the results of several runs; of a scenario that a forwarder had in more than one, the last one's."""
+    found: dict[tuple[str, str], Result] = {}
     for file in files:
-        run = [Result(**one) for one in json.loads(Path(file).read_text())]
-        found |= {name: [one for one in run if one.forwarder == name] for name in {one.forwarder for one in run}}
-    return [result for name in forwarders.NAMES for result in found.get(name, [])]
+        for result in (Result(**one) for one in json.loads(Path(file).read_text())):
+            found[result.forwarder, result.scenario] = result
+    order = [one.name for one in registry.scenarios()]
+    return [found[name, one] for name in forwarders.NAMES for one in order if (name, one) in found]
 
 
 def _options() -> argparse.Namespace:

@@ -27,9 +27,11 @@ class Ask:
     took: float = float("inf")  # seconds until the answer
     verdict: str = "unanswered"  # or right, servfail, wrong
     reason: str = ""  # of a SERVFAIL
+    cut_short: bool = False  # the answer has TC set, which is no right one
 
     def judge(self, answer: bytes) -> None:
         self.took = time.monotonic() - self.sent
+        self.cut_short = len(answer) > 2 and bool(answer[2] & 2)
         if asking.is_right(self.message, answer):
             self.verdict = "right"
         elif asking.rcode_of(answer) == asking.SERVFAIL:
@@ -64,6 +66,10 @@ class Record:
     def worst(self) -> float:
         """Return the longest time to an answer, infinite if one never came."""
         return max((ask.took for ask in self.asks), default=0.0)
+
+    def quantile(self, share: float) -> float:
+        """Return within how long so large a share was answered."""
+        return sorted(ask.took for ask in self.asks)[min(len(self.asks) - 1, int(share * len(self.asks)))]
 
     def __str__(self) -> str:
         kinds = Counter(ask.verdict for ask in self.asks)

@@ -35,6 +35,11 @@ def missing(name: str) -> str:
     return ", ".join(program for program in needed if _find(program) is None)
 
 
+def can(name: str, ability: str) -> bool:
+    """True when a scenario that needs ``ability`` is for this forwarder."""
+    return not ability or ability in recipes.ABILITIES.get(name, ())
+
+
 def version(name: str) -> str:
     command = _VERSIONS.get(name)
     if command is None:

@@ -29,6 +29,7 @@ class Plan:
     upstreams: tuple[tuple[str, int], ...]
     ca_file: str
     folder: Path
+    stamps: tuple[str, ...] = ()  # of DNSCrypt: after the upstreams
     bootstrap: int = 0  # the upstreams are two addresses of NAME; the resolver at this port on 127.0.0.1 knows them
 
 
@@ -48,6 +49,8 @@ def udp2tls(plan: Plan) -> Recipe:
         options = ["--bootstrap", f"127.0.0.1:{plan.bootstrap}"]
     for host, port in hosts:
         options += ["--upstream", f"tls://{_bracketed(host)}:{port}#{NAME}"]
+    for stamp in plan.stamps:
+        options += ["--upstream", stamp]
     listen = ["--listen", f"127.0.0.1:{plan.port}", "--ca-file", plan.ca_file]
     return Recipe([[sys.executable, str(CHECKOUT / "udp2tls.py"), *listen, *options]])
 
@@ -190,6 +193,10 @@ RECIPES: dict[str, Callable[[Plan], Recipe]] = {
     "udp2tls": udp2tls, "unbound": unbound, "stubby": stubby, "dnsdist": dnsdist, "kresd": kresd,
     "smartdns": smartdns, "stunnel+lua": stunnel_and_lua,
 }  # fmt: skip
+
+
+# What some can do besides DNS over TLS; scenarios that need it are not for the others.
+ABILITIES = {"udp2tls": {"dnscrypt"}}
 
 
 def _bracketed(host: str) -> str:

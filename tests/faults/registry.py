@@ -20,6 +20,7 @@ class Scenario:
     play: Play
     arguments: tuple[Any, ...]
     quick: bool  # short enough for the test suite
+    needs: str  # what a forwarder must be able to do besides DNS over TLS, to be asked at all
 
     async def run(self, stage: Stage, report: Report) -> None:
         await self.play(stage, report, *self.arguments)
@@ -33,11 +34,13 @@ class Scenario:
 _all: list[Scenario] = []
 
 
-def scenario(number: str, name: str, *arguments: object, quick: bool = False) -> Callable[[Play], Play]:
+def scenario(
+    number: str, name: str, *arguments: object, quick: bool = False, needs: str = ""
+) -> Callable[[Play], Play]:  # fmt: skip
     """Enter a function: ``play(stage, report, *arguments)``. Its docstring says what happens and what is expected."""
 
     def enter(play: Play) -> Play:
-        _all.append(Scenario(number, name, play, arguments, quick))
+        _all.append(Scenario(number, name, play, arguments, quick, needs))
         return play
 
     return enter

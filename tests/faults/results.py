@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults import forwarders
+from tests.faults import forwarders, registry
 from tests.faults.report import Result
 
 FILE = Path(__file__).with_name("RESULTS.md")
@@ -17,11 +17,16 @@ BEGIN, END = "<!-- faults: written by make faults PEERS=1 -->\n", "<!-- /faults 
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return a Markdown table: pass or fail for each, and how many of them passed."""
+    """Return a Markdown table: pass or fail for each, and how many of them passed.
+
+    "n/a": the forwarder cannot do what the scenario is about. It counts for nothing.
+    """
     names = list(dict.fromkeys(result.forwarder for result in results))
     rows = list(dict.fromkeys((result.number, result.scenario) for result in results))
     cells = {(result.scenario, result.forwarder): "pass" if result.passed else "**fail**" for result in results}
     lines = [_row("", "scenario", *names), _row(*["---"] * (len(names) + 2))]
+    for one in registry.scenarios():
+        cells |= {(one.name, name): "n/a" for name in names if not forwarders.can(name, one.needs)}
     lines += [_row(number, scenario, *(cells.get((scenario, name), "") for name in names)) for number, scenario in rows]
     counts = []
     for name in names:

@@ -7,13 +7,15 @@ import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tests import authority
 from tests.faults import forwarders, recipes, tampering
 from tests.faults.client import Clients
 from tests.faults.upstream import Upstream
 from tests.peers import programs
+
+P = TypeVar("P", bound=contextlib.AbstractContextManager[object])
 
 
 class Stage:
@@ -49,20 +51,30 @@ class Stage:
     def upstream(self, host: str = "127.0.0.1", port: int = 0) -> Upstream:
         return self._exits.enter_context(Upstream(self._certs, host, port))
 
+    def peer(self, one: P) -> P:
+        """Begin with a server, relay or way of ``tests.peers``; it ends with the scenario."""
+        self._exits.enter_context(one)
+        return one
+
     async def start(
-        self, *upstreams: Upstream, same: bool = False, udp: int = 1, tcp: int = 0, warm: bool = True
+        self, *upstreams: Upstream | str, same: bool = False, udp: int = 1, tcp: int = 0, warm: bool = True
     ) -> Clients:
         """Start the forwarder and its clients; ``warm``: let one query through, so that it has its connection.
 
+        Upstreams are such as ``upstream`` gives, or all of them stamps (sdns://).
         ``same``: the upstreams are an IPv6 and an IPv4 address of one.
         """
-        addresses = tuple((upstream.host, upstream.port) for upstream in upstreams)
+        stamps = tuple(one for one in upstreams if isinstance(one, str))
+        servers = [one for one in upstreams if isinstance(one, Upstream)]
+        addresses = tuple((upstream.host, upstream.port) for upstream in servers)
         bootstrap = 0
         if same:
             resolver = self.upstream()
-            resolver.tamper = tampering.addresses_of(*(upstream.host for upstream in upstreams))
+            resolver.tamper = tampering.addresses_of(*(upstream.host for upstream in servers))
             bootstrap = resolver.port
-        plan = recipes.Plan(programs.free_port(), addresses, self._certs.ca_file, self._folder, bootstrap)
+        plan = recipes.Plan(
+            programs.free_port(), addresses, self._certs.ca_file, self._folder, stamps=stamps, bootstrap=bootstrap
+        )
         begin = time.monotonic()
         self.forwarder = self._exits.enter_context(forwarders.Forwarder(self._name, plan))
         self.lag = 0.0

@@ -2,7 +2,8 @@
 
 It stands on ``tests.provider``, which plays the provider: es_version 1, 2 and 3. UDP and TCP
 on one port, certificates over both. Over UDP no answer is longer than its query, as the
-protocol says: what does not fit is cut short (TC).
+protocol says: what does not fit is cut short (TC). Only a first certificate of a classic
+system is in every answer, as encrypted-dns-server has it.
 
 Manners on a TCP connection, all of them seen in servers that are in use:
 
@@ -12,6 +13,7 @@ Manners on a TCP connection, all of them seen in servers that are in use:
     "repeats"       what is due at the same time all gets the first answer, byte for byte (unbound)
     "mute"          takes everything, says nothing
     "drops"         closes without an answer
+    "empty"         a frame of no length before each answer, and in place of certificates (dnsdist)
 
 ``asked`` is what came, by whom, and what it was: "certificate", "sealed", or "unknown" for
 what no key opens, which gets no answer; over TCP the connection closes.
@@ -119,6 +121,14 @@ class DnsCrypt(Background):
         """Close every connection."""
         self.run(self._cut())
 
+    def stop(self) -> None:
+        """Close the port, and reset every connection."""
+        self.run(self.close())
+
+    def start(self) -> None:
+        """Open it again."""
+        self.run(self.open())
+
     async def _cut(self) -> None:
         for writer in self._streams.writers:
             writer.close()
@@ -176,8 +186,7 @@ class DnsCrypt(Background):
     def _sealed(self, query: bytes, seal: provider.Sealed | None, most: int) -> bytes:
         """Return the packet that answers a query, of at most so many bytes."""
         if seal is None:
-            answer = provider.reply(query, *self.shown)
-            return answer if len(answer) <= most else _cut_short(answer)
+            return self._certificates(query, most)
         for message in ((answer := self.answer(query)), _cut_short(answer)):
             length = len(message) + 1
             room = most - len(seal.answer(message, padding=b"\x80"))
@@ -185,6 +194,15 @@ class DnsCrypt(Background):
                 padding = min(-length % box.BLOCK, room)
                 return seal.answer(message, os.urandom(12), b"\x80" + bytes(padding))
         return seal.answer(message)
+
+    def _certificates(self, query: bytes, most: int) -> bytes:
+        """Return an answer with the certificates there is room for."""
+        shown: list[bytes] = []
+        for one in self.shown:
+            first = not shown and int.from_bytes(one[4:6], "big") != box.XWING
+            if first or len(provider.reply(query, *shown, one)) <= most:
+                shown.append(one)
+        return provider.reply(query, *shown, flags=b"\x81\0" if len(shown) == len(self.shown) else b"\x83\0")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -202,6 +220,8 @@ class DnsCrypt(Background):
             if self.silent or self.manners == "mute":
                 continue
             frame = asking.framed(self._sealed(query, seal, 65535))
+            if self.manners == "empty":
+                frame = b"\0\0" + (frame if seal else b"")
             if self.manners in ("one-shot", "serial"):
                 await asyncio.sleep(self._wait(query))
                 writer.write(frame)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted, scripted_dnscrypt, sdns
+from _udp2tls import box
+from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted, scripted_dnscrypt, sdns, sealing
 from tests.peers.conftest import Start
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -56,13 +57,35 @@ def test_a_real_server_answers(
         assert server.provider in bridge.log
 
 
-def test_the_post_quantum_system_is_preferred(start: Start) -> None:
-    with scripted_dnscrypt.DnsCrypt(2, 3) as server:
-        bridge = start("--upstream", server.stamp)
+@pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relayed"])
+def test_the_post_quantum_system_is_preferred(relayed: bool, dnscrypt_relay: relay.Relay, start: Start) -> None:
+    if said := box.why_not(box.XWING):
+        pytest.skip(said)
+    with scripted_dnscrypt.DnsCrypt(2, 3, host=ELSEWHERE) as server:
+        bridge = start("--upstream", through(dnscrypt_relay, server.stamp) if relayed else server.stamp)
         assert_right(bridge, "n1.test.example")
         tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 1))
         assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
         assert "es_version 3" in bridge.log
+        assert {"text", "resumed"} <= set(server.served())
+
+
+@pytest.mark.parametrize("before", [480, 3200], ids=["classic remembered", "all remembered"])
+def test_what_a_relay_remembers_or_drops_costs_the_post_quantum_system_at_most(
+    before: int, dnscrypt_relay: relay.Relay, start: Start
+) -> None:
+    """Somebody before us asked through the relay, and it now drops our large packets, those of es_version 3 too."""
+    if said := box.why_not(box.XWING):
+        pytest.skip(said)
+    with scripted_dnscrypt.DnsCrypt(2, 3, host=ELSEWHERE) as server:
+        client = sealing.Sealing(server.address, server.provider, server.provider_key, via=dnscrypt_relay.address)
+        client.fetch(size=before)
+        dnscrypt_relay.drop_above = 1200
+        bridge = start("--upstream", through(dnscrypt_relay, server.stamp))
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 50, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert set(server.served()) == {"shared"}, bridge.log
 
 
 def test_tcp_may_be_preferred_even_where_certificates_come_over_udp_alone(

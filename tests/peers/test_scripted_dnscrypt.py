@@ -40,9 +40,23 @@ def test_it_answers_in_every_system(es_version: int, transport: str) -> None:
 def test_certificates_come_over_tcp_and_are_cut_short_over_udp() -> None:
     with Server(2, 2, 2) as server:
         client = client_of(server)
-        client.fetch("tcp", size=0)
+        assert client.fetch("tcp", size=0).serial == 3
+        assert client.fetch(size=0).serial == 1
+        assert client.fetch(size=340).serial == 2
+        assert client.fetch(size=480).serial == 3
+
+
+def test_the_large_certificate_needs_a_large_query_over_udp() -> None:
+    if said := box.why_not(box.XWING):
+        pytest.skip(said)
+    with Server(2, 3) as server:
+        client = client_of(server)
+        assert client.fetch(size=1232).es_version == 2
+        assert client.fetch(size=1536).es_version == 3
+    with Server(3) as server:
+        client = client_of(server)
         with pytest.raises(certificate.NoCertificate) as told:
-            client.fetch(size=0)
+            client.fetch(size=1232)
         assert told.value.truncated
 
 
