@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test test-shape test-windows check bench bench-compare bench-peers bench-scale faults clean
+.PHONY: demo run test test-shape test-windows get-windows check bench bench-compare bench-peers bench-scale faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -17,13 +17,17 @@ run: $(VENV)/run
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(ARGS)
 
-# The suite, and some of the tests with real peers, without what Windows lacks: tests/shape.py.
+# What depends on the system, and some of the tests with real peers, without what Windows lacks: tests/shape.py.
 test-shape: $(VENV)/test
 	$(BIN)/python -m pytest -p tests.shape tests/test_*.py tests/peers/test_command_line.py tests/peers/test_servers.py $(ARGS)
 
 # Windows' own Python and nssm under Wine: tests/windows. Downloads 130 MB the first time.
 test-windows: $(VENV)/test
 	timeout --kill-after=10 300 $(BIN)/python -m tests.windows
+
+# Only what it downloads.
+get-windows: $(VENV)/test
+	$(BIN)/python -m tests.windows.obtain
 
 check: $(VENV)/test
 	$(BIN)/ruff check .
@@ -36,7 +40,7 @@ bench: $(VENV)/bench
 bench-compare: $(VENV)/bench
 	$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
-# Other forwarders beside this one; writes bench/peers.json, the README's table and the plots.
+# Other forwarders beside this one, eight and a half minutes; writes bench/peers.json, the README's table and the plots.
 bench-peers: $(VENV)/bench
 	$(BIN)/python -m bench.peers $(ARGS)
 

@@ -5,7 +5,7 @@ This file is the front door and the loop: the only place that waits and that rea
 clock. What bytes mean is decided in ``_udp2tls``; this file moves them.
 
 One turn: wait for an event or the nearest deadline, read the clock once, then for each
-ready socket move a batch. A query costs one recvfrom and a place in the batch, a batch
+ready socket move a batch. A query costs one recvfrom, or its share of one recvmmsg, and a place in the batch, a batch
 one codec.send and one sock.send; an answer costs one look-up and one sendto.
 
 Nothing here may block, and nothing that arrives from the network may end the loop.
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from _udp2tls import __version__, cli, log, lookup, system, upstream, wire
@@ -74,6 +75,7 @@ class Forwarder:
         self._wishes: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._naming = Naming(lambda config, host: find_addresses(config, host), self.do)
         self._stop_reason = self._resume_reason = ""
+        self.chore: Callable[[float], float] | None = None  # told the time, returns when to be told it again
         # Wakes the loop for signals and threads. Being registered, it also keeps select
         # from being called with nothing, which Windows does not bear.
         self._waker, self.wake_socket = socket.socketpair()
@@ -180,12 +182,15 @@ class Forwarder:
                     bound.append(Endpoint(endpoint.host, (udp or tcp).getsockname()[1]))
         return bound
 
-    def reload(self, *configs: Config) -> list[Endpoint]:
+    def reload(
+        self, *configs: Config, upstreams: Sequence[Sequence[upstream.Upstream]] = ()
+    ) -> list[Endpoint]:
         """Run these configurations instead; who waits for an answer still gets it from the old ones.
 
+        ``upstreams`` are those of each, if somebody has built them already: see upstream.build.
         Call from the loop's thread. Raises ConfigError and BindError, and then nothing has changed.
         """
-        services = [self._service(config) for config in configs]
+        services = [self._service(config, built) for config, built in zip_longest(configs, upstreams)]
         self._adopt(services)
         sockets = self._bind(services)
         for service in self.services:
@@ -259,6 +264,8 @@ class Forwarder:
             loop.wake_by(self._moderation.look_at)
         for service in services:
             service.plan()
+        if self.chore:
+            loop.wake_by(self.chore(loop.now))
         if self._retiring:
             self._retire()
 
@@ -268,7 +275,7 @@ class Forwarder:
             service.close("a new configuration has taken over")
 
     def _flush(self) -> None:
-        """Write the answers that this turn left with TCP clients."""
+        """Write the answers that this turn left with TCP clients and UDP listeners."""
         dirty = dict.fromkeys(self._dirty)
         self._dirty.clear()
         for client in dirty:
@@ -293,6 +300,7 @@ class Forwarder:
         """Answer what waits with SERVFAIL, say goodbye to every peer, close every socket."""
         for service in (*self.services, *self._retiring):
             service.close()
+        self._flush()
         selector = self._loop.selector
         for key in list(selector.get_map().values()):
             selector.unregister(key.fileobj)
@@ -328,9 +336,7 @@ class Forwarder:
             raise wire.Malformed("not a query")
         self._loop.now = self._clock()
         self._loop.look_soon()  # nobody ran the loop since the last time: that is no lateness
-        query = self.pending.add(message, (deliver, None), self._loop.now)
-        if query is not None:
-            self.services[0].links.forward([query])
+        self.services[0].submit(message, deliver)
         while not answers:
             self.turn()
         return answers[0]
@@ -338,6 +344,12 @@ class Forwarder:
     open_demo_listener = staticmethod(system.open_demo_listener)
     notify = staticmethod(system.notify)
     clock = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    @staticmethod
+    def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
+        """See the function of that name."""
+        return find_addresses(config, host)
 
     @staticmethod
     def doctor(config: Config) -> int:
@@ -366,23 +378,8 @@ def _close(pair: tuple[Any, Any]) -> None:
 
 
 def find_addresses(config: Config, host: str) -> tuple[list[str], str]:
-    """Return the addresses of an upstream's host name, or why there are none. Blocks.
-
-    Asks the bootstrap resolvers over TLS if there are any, else the system's resolver.
-    """
-    if config.bootstrap:
-        try:
-            forwarder = Forwarder(config.for_bootstrap(), upstreams=upstream.build_bootstrap(config))
-        except ConfigError as error:
-            return [], str(error)
-        try:
-            return lookup.through(forwarder.ask, host)
-        finally:
-            forwarder.close()
-    try:
-        return system.addresses_of(host), ""
-    except OSError as error:
-        return [], f"the system's resolver says: {error.strerror or error}"
+    """Return the addresses of an upstream's host name, or why there are none. Blocks. See lookup."""
+    return lookup.addresses(Forwarder, config, host)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

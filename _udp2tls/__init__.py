@@ -28,6 +28,8 @@ The rooms, from the wire upwards:
     stream     a TCP connection and its codec: bytes from one to the other
     moderation  how long the loop pauses, so that queries come in batches
     loop       what the parts share of a turn: time, next deadline, counters
+    mmsg       many datagrams in one system call
+    listener   a UDP listener: how datagrams are read and answers written
     clients    queries in over UDP and TCP, answers out
     answers    what comes back on a link goes to who asked
     links      batches of queries out to the upstreams, and their connections
@@ -41,15 +43,29 @@ The rooms, from the wire upwards:
     minisign   whether a file is what the holder of a key signed
     lists      a resolver list becomes names and stamps
     sources    a signed list, kept in a file and renewed
+    download   one file over HTTPS, for a thread
+    refresh    which source is downloaded when, in a thread of its own
+    inquiry    asking the running forwarder from another thread
+    renewal    what a renewed list changes in what runs
     toml       a TOML file becomes command-line options
+    toml_document  a TOML file's data, and where in its text each part stands
+    tables     dnscrypt-proxy's tables: names, lists and routes, as a TOML file says them
+    catalog    which servers and relays there are by name
+    nearness   whether two addresses may have one operator
+    routes     through which relays a server is asked
+    choice     which upstreams names, requirements and routes come to
+    listing    what --list prints
     process    log file, pid file, another user, a jail
     daemon     running until told to stop: signals, readiness, reading anew
     supervisor  which worker is started, told or started again, and when
     workers    several processes on one port: their sockets, forks and signals
     cli        command line, file and environment become one Config
+    in_environment  what HOST, PORT, DNS_HOST and DNS_PORT say
     log        one function per event
     doctor     what --doctor prints: each upstream, the clock, the listening addresses
     checkup    one address of an upstream, tried step by step
+    doctor_dnscrypt    what --doctor prints of a DNSCrypt resolver
+    checkup_dnscrypt   a DNSCrypt resolver, tried step by step
     identity   certificates in words, and what to do when one is refused
     nssm       what --nssm prints: the commands that make a Windows service of it
     selector   what waits for sockets

@@ -11,7 +11,7 @@ The bytes of a TXT record are binary and never become text here. Times are secon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -41,6 +41,12 @@ _TAKEN = {
     b"PQResume": "a resumed query",
     box.RESOLVER_MAGIC: "an answer",
 }
+
+
+_UNSIGNED = (
+    "a certificate is not signed by the provider's key: the stamp is wrong or outdated,"
+    " or somebody stands between you and the server"
+)
 
 
 class NoCertificate(Exception):
@@ -86,11 +92,11 @@ class Certificate:
         """Return what seals queries for this certificate; see ``box.boxes``."""
         return box.boxes(self.es_version, self.key, self.magic, random, pair=pair, context=self.context)
 
-    def describe(self, provider: str) -> str:
-        """Say in one line what was chosen, for the log."""
+    def describe(self) -> str:
+        """Say in one line what it is."""
         minor = f".{self.minor}" if self.minor else ""
         return (
-            f"provider {provider}, serial {self.serial}, es_version {self.es_version}{minor}"
+            f"serial {self.serial}, es_version {self.es_version}{minor}"
             f" ({box.NAMES[self.es_version]}), valid {_date(self.begins)} to {_date(self.ends)} UTC,"
             f" key {self.fingerprint}"
         )
@@ -179,23 +185,52 @@ def _verifier(provider_key: bytes) -> Callable[[bytes, bytes], bool]:
     return verify
 
 
-def _read(data: bytes, verify: Callable[[bytes, bytes], bool]) -> Certificate | None:
-    """Return the certificate in a TXT record, its signature checked; None: of a system nobody here knows."""
+@dataclass(frozen=True)
+class Offer:
+    """What one TXT record of an answer offers. ``why``: why it cannot be used; empty, it can.
+
+    ``certificate`` is None where the record is none that this program reads, and what it says
+    is nobody's word unless ``signed``. ``unknown``: of a system nobody here knows, which is no fault.
+    """
+
+    es_version: int = 0
+    certificate: Certificate | None = None
+    signed: bool = False
+    why: str = ""
+    unknown: bool = False
+
+
+def offers(answer: bytes, provider_key: bytes, now: float | None, *, xsalsa20: bool = True) -> list[Offer]:
+    """Return what an answer that ``is_answer`` took offers; ``now`` None: at no time in particular.
+
+    Raises ValueError when ``provider_key`` is no Ed25519 key.
+    """
+    verify = _verifier(provider_key)
+    return [_offer(data, verify, now, xsalsa20) for data in records(answer)]
+
+
+def _offer(data: bytes, verify: Callable[[bytes, bytes], bool], now: float | None, xsalsa20: bool) -> Offer:
     if not data.startswith(MAGIC) or len(data) < CLASSIC_SIZE:
-        raise _Unusable("a TXT record is no certificate")
+        return Offer(why="a TXT record is no certificate")
     es_version = data[4] << 8 | data[5]
-    if es_version not in box.NAMES:
-        return None
     size = XWING_SIZE if es_version == box.XWING else CLASSIC_SIZE
+    if es_version not in box.NAMES:
+        return Offer(es_version, why="this program does not know its encryption system", unknown=True)
     if len(data) < size:
-        raise _Unusable(f"a certificate of es_version {es_version} is cut off")
+        return Offer(why=f"a certificate of es_version {es_version} is cut off")
+    one = _read(data, es_version)
     if not verify(data[8:72], data[72:]):
-        raise _Unusable(
-            "a certificate is not signed by the provider's key: the stamp is wrong or outdated,"
-            " or somebody stands between you and the server"
-        )
+        return Offer(es_version, one, why=_UNSIGNED)
     if es_version == box.XWING and data[1308:XWING_SIZE] != _PROFILE:
-        return None
+        return Offer(es_version, why="this program does not know its post-quantum profile", unknown=True)
+    try:
+        _check(one, now, xsalsa20)
+    except _Unusable as why:
+        return Offer(es_version, one, signed=True, why=str(why))
+    return Offer(es_version, one, signed=True)
+
+
+def _read(data: bytes, es_version: int) -> Certificate:
     at = 72 + (box.XWING_KEY if es_version == box.XWING else 32)
     serial, begins, ends = (int.from_bytes(data[at + n : at + n + 4], "big") for n in (8, 12, 16))
     context = b"DNSCrypt-PQ-v1" + data[4:8] + data[72:XWING_SIZE] if es_version == box.XWING else b""
@@ -210,36 +245,30 @@ def choose(
     """Return the best certificate of an answer that ``is_answer`` took.
 
     ``xsalsa20``: whether es_version 1 is good enough. ``xwing``: whether es_version 3 gets
-    through. ``check_time`` False is for machines
-    whose clock is wrong until they can resolve names. Raises NoCertificate, and ValueError
-    when ``provider_key`` is no Ed25519 key.
+    through. ``check_time`` False is for machines whose clock is wrong until they can resolve
+    names. Raises NoCertificate, and ValueError when ``provider_key`` is no Ed25519 key.
     """
     truncated = bool(answer[2] & 0x02)
     if rcode := answer[3] & 0x0F:
         raise NoCertificate(f"the server answered with rcode {rcode}: is the provider's name right?")
     if said := box.why_not(box.XCHACHA20):
         raise NoCertificate(said)
-    verify = _verifier(provider_key)
-    best: Certificate | None = None
-    reasons: list[str] = []
-    unknown = False
-    for data in records(answer):
-        try:
-            one = _read(data, verify)
-            if one is None:
-                unknown = True
-                continue
-            _check(one, now if check_time else None, xsalsa20, xwing)
-        except _Unusable as why:
-            reasons.append(str(why))
-        else:
-            best = one if best is None or one.rank > best.rank else best
-    if best is None:
-        raise NoCertificate(_in_words(reasons, unknown, truncated), truncated=truncated)
-    return best
+    found = offers(answer, provider_key, now if check_time else None, xsalsa20=xsalsa20)
+    if best := best_of(found, xwing=xwing):
+        return best
+    reasons = [one.why for one in found if not one.unknown]
+    raise NoCertificate(_in_words(reasons, any(one.unknown for one in found), truncated), truncated=truncated)
 
 
-def _check(one: Certificate, now: float | None, xsalsa20: bool, xwing: bool) -> None:
+def best_of(found: Iterable[Offer], *, xwing: bool = True) -> Certificate | None:
+    """Return the best certificate that can be used."""
+    usable = [one.certificate for one in found if one.certificate and not one.why]
+    if not xwing:
+        usable = [one for one in usable if one.es_version != box.XWING]
+    return max(usable, key=lambda one: one.rank, default=None)
+
+
+def _check(one: Certificate, now: float | None, xsalsa20: bool) -> None:
     """Raise _Unusable unless ``one`` can be used now."""
     called = f"the certificate with serial {one.serial}"
     if one.begins >= one.ends:
@@ -252,8 +281,6 @@ def _check(one: Certificate, now: float | None, xsalsa20: bool, xwing: bool) -> 
         raise _Unusable(said)
     if one.es_version == box.XSALSA20 and not xsalsa20:
         raise _Unusable(f"es_version 1 ({box.NAMES[1]}) is not allowed")
-    if one.es_version == box.XWING and not xwing:
-        raise _Unusable(f"es_version 3 ({box.NAMES[3]}) does not get through")
     if one.magic.startswith(bytes(7)):
         raise _Unusable(f"{called} begins its queries like QUIC's")
     if one.magic in _TAKEN:

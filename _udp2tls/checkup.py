@@ -49,6 +49,7 @@ class Tools:
     wall: Callable[[], float]
     look_up: Callable[[str], tuple[list[str], str]]
     connect: Callable[[Endpoint, float], Stream] = system.open_blocking
+    datagrams: Callable[[Endpoint, float], Stream] = system.open_datagrams
     bind: Callable[[Endpoint], Sequence[Any]] = system.bind_both
     rng: random.Random = field(default_factory=random.SystemRandom)
     say: Callable[[str], None] = lambda text: print(text, flush=True)
@@ -75,8 +76,12 @@ class Findings:
 
     @property
     def rcode(self) -> str:
-        code = self.answer[3] & 15
-        return _RCODES[code] if code < len(_RCODES) else f"RCODE {code}"
+        return rcode(self.answer)
+
+
+def rcode(answer: bytes) -> str:
+    code = answer[3] & 15
+    return _RCODES[code] if code < len(_RCODES) else f"RCODE {code}"
 
 
 class Conversation:
@@ -109,7 +114,7 @@ class Conversation:
                     raise ConnectionLost("the server closed the connection")
                 for message in self._exchange(until):
                     query = waiting.get(message[:2])
-                    if query and _answers(query, message):
+                    if query and answers(query, message):
                         del waiting[message[:2]]
                         came.append(message)
         except (CodecError, OSError) as error:
@@ -139,7 +144,7 @@ class Conversation:
         return self.codec.eof(self._clock())
 
 
-def _answers(query: bytes, message: bytes) -> bool:
+def answers(query: bytes, message: bytes) -> bool:
     if len(message) < wire.HEADER or not message[2] & 0x80:
         return False
     # A refusal may leave the question out.
@@ -172,18 +177,16 @@ def examine(address: Endpoint, session: Session, tools: Tools) -> Findings:
 
 def _ask_one(conversation: Conversation, found: Findings, tools: Tools) -> None:
     started = tools.clock()
-    came, error = conversation.ask([_query(b"\0", NS, tools.rng.randbytes(2))])
+    came, error = conversation.ask([query(b"\0", NS, tools.rng.randbytes(2))])
     if not came:
         raise error or ConnectionLost("no answer")
     found.round_trip, found.answer = tools.clock() - started, came[0]
 
 
 def _ask_many(conversation: Conversation, found: Findings, tools: Tools) -> None:
-    """Send eight queries at once, those that take a resolver long before those it knows by heart."""
-    ids = [number.to_bytes(2, "big") for number in tools.rng.sample(range(65536), 8)]
-    names = [bytes((12, *(tools.rng.choice(b"abcdefghijklmnopqrstuvwxyz") for _ in range(12)), 0)) for _ in range(5)]
-    asked = [(name, A) for name in names] + [(b"\0", DNSKEY), (b"\0", SOA), (b"\0", NS)]
-    queries = [_query(name, kind, id) for (name, kind), id in zip(asked, ids)]
+    """Send several queries at once."""
+    queries = many(tools.rng)
+    ids = [query[:2] for query in queries]
     started = tools.clock()
     came, error = conversation.ask(queries)
     took = tools.clock() - started
@@ -194,8 +197,8 @@ def _ask_many(conversation: Conversation, found: Findings, tools: Tools) -> None
     elif isinstance(error, ProtocolError):
         said = f"breaks the protocol after {1 + len(came)} answers: {error}"
     elif error:
-        many = "one answer" if not came else f"{1 + len(came)} answers"
-        said = f"closes after {many}: each connection costs a handshake again; a slow server under load"
+        after = "one answer" if not came else f"{1 + len(came)} answers"
+        said = f"closes after {after}: each connection costs a handshake again; a slow server under load"
     else:
         in_order = [message[:2] for message in came] == ids
         said = f"{'in order' if in_order else 'out of order'}: 8 queries sent at once, all answered in {ms(took)}"
@@ -220,7 +223,15 @@ def _again(address: Endpoint, session: Session, first: float, tools: Tools) -> s
     return f"no: each connection pays for a whole handshake ({ms(again)} the second time)"
 
 
-def _query(name: bytes, kind: int, id: bytes) -> bytes:
+def many(rng: random.Random) -> list[bytes]:
+    """Return eight queries, those that take a resolver long before those it knows by heart."""
+    ids = [number.to_bytes(2, "big") for number in rng.sample(range(65536), 8)]
+    names = [bytes((12, *(rng.choice(b"abcdefghijklmnopqrstuvwxyz") for _ in range(12)), 0)) for _ in range(5)]
+    asked = [(name, A) for name in names] + [(b"\0", DNSKEY), (b"\0", SOA), (b"\0", NS)]
+    return [query(name, kind, id) for (name, kind), id in zip(asked, ids)]
+
+
+def query(name: bytes, kind: int, id: bytes) -> bytes:
     """Build a query as forwarding sends it: padded, and asking for the idle limit."""
     message = b"\0\0\1\0\0\1\0\0\0\0\0\0" + name + kind.to_bytes(2, "big") + b"\0\1"
     return edns.dress(message, 0, id)

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from _udp2tls import __version__, config, daemon, log, moderation, nssm, toml, upstream, workers
-from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, Endpoint, UpstreamSpec
+from _udp2tls import __version__, config, daemon, in_environment, log, moderation, nssm, toml, upstream, workers
+from _udp2tls.config import STRATEGIES, BindError, Config, ConfigError, UpstreamSpec
 from _udp2tls.process import ProcessError
 
 # What the predecessor dot_proxy asks when told nothing, and a name to hold it to.
@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bootstrap", metavar="ADDR[:PORT]", action="append",
                    help="look up host names of upstreams at this resolver, over TLS, its certificate "
                         "carrying ADDR (default: the system's resolver); repeatable")  # fmt: skip
+    p.add_argument("--ephemeral-keys", action="store_true", default=None,
+                   help="with DNSCrypt: a key pair of its own for each query, instead of one for an hour")  # fmt: skip
     p.add_argument("--allow", metavar="NET", action="append",
                    help="client network besides loopback, e.g. 192.168.0.0/16; repeatable")  # fmt: skip
     p.add_argument("--timeout", metavar="SECONDS", help="by when every query has an answer, or a SERVFAIL "
@@ -89,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--without-ocsp", action="store_true",
                    help="run a stunnel.conf that asks for OCSP, without it")  # fmt: skip
     p.add_argument("--check", action="store_true", help="read everything, print what it means, exit 0 or 2")
+    p.add_argument("--list", action="store_true",
+                   help="print the servers and relays of the lists that FILE names, exit")
     p.add_argument("--nssm", action="store_true",
                    help="print the commands that make a Windows service of it with these options")  # fmt: skip
     p.add_argument("--resolve", metavar="NAME[/TYPE]", help="ask one query, print the answer, exit")
@@ -104,8 +108,9 @@ def parser() -> argparse.ArgumentParser:
 
 def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     """Make one Config of options, file and environment; raise ConfigError."""
-    file = toml.read(options.file) if options.file else {}
+    file = toml.read(options.file) if options.file else toml.Table()
     notes: list[str] = []
+    chosen: dict[str, Any] = {}
 
     def values(option: str) -> list[tuple[str, str]]:
         """Return [(value, where it came from)] of a repeatable option."""
@@ -119,12 +124,18 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         return (values(option) or [(default, "")])[-1]
 
     listen = tuple(config.parse_endpoint(text, where) for text, where in values("listen"))
-    upstreams = tuple(config.parse_upstream(text, where) for text, where in values("upstream"))
+    upstreams = given = tuple(config.parse_upstream(text, where) for text, where in values("upstream"))
     optional = not listen
     if not listen:
-        listen, optional = _listen_by_environment(environment)
+        listen, optional = in_environment.listen(environment)
+    if file.document and options.upstream:
+        notes.append("--upstream is given, so the servers and lists of the file are not used")
+    elif file.document:
+        from _udp2tls import choice  # few have lists, and everybody starts
+
+        upstreams, chosen = choice.read(file.document, upstreams)
     if not upstreams:
-        upstreams = _upstream_by_environment(environment)
+        upstreams = in_environment.upstreams(environment, config.parse_upstream(DEFAULT_UPSTREAM))
         if not upstreams:
             notes.append(f"no upstream was named; using {DEFAULT_UPSTREAM}")
             upstreams = (config.parse_upstream(DEFAULT_UPSTREAM),)
@@ -133,6 +144,7 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         raise ConfigError(f"{strategy!r} is none of {', '.join(STRATEGIES)}", where=where)
     level, where = value("log_level", "info")
     level = _level(level, where)
+    ephemeral = value("ephemeral_keys")[0] in (True, "true")
     return Config(
         upstreams=upstreams,
         listen=listen,
@@ -145,12 +157,28 @@ def read(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
         allow=tuple(config.parse_network(text, where) for text, where in values("allow")),
         timeout=_seconds(*value("timeout", "4")),
         strategy=strategy,
+        ephemeral_keys=ephemeral,
         moderation=moderation.parse(*value("moderation", "auto")),
         workers=workers.parse(*value("workers", "1")),
         log_level=level,
         log_queries=value("log_queries", "")[0] in (True, "true"),
-        notes=tuple(notes),
+        notes=(*notes, *chosen.pop("notes", ())),
+        warnings=(*config.doubts(given, upstreams, ephemeral=ephemeral), *chosen.pop("warnings", ())),
+        **chosen,
     )
+
+
+def _read_or_download(options: argparse.Namespace, forwarder_type: Any) -> Config:
+    """Read the configuration; if nothing can be chosen for want of the first lists, download those. Blocks then."""
+    try:
+        return read(options, os.environ)
+    except ConfigError as error:
+        if not any(source.urls for source in getattr(error, "sources", ())):
+            raise
+        from _udp2tls import renewal  # once in the life of an installation
+
+        anyone = argparse.Namespace(**vars(options) | {"upstream": [DEFAULT_UPSTREAM]})  # who is never asked
+        return renewal.first_start(error, read(anyone, os.environ), forwarder_type, lambda: read(options, os.environ))
 
 
 def _bootstrap(text: str, where: str) -> UpstreamSpec:
@@ -171,30 +199,6 @@ def _seconds(text: str, where: str) -> float:
         raise ConfigError(f"{text!r} is not a number of seconds", where=where) from None
 
 
-def _listen_by_environment(environment: Mapping[str, str]) -> tuple[tuple[Endpoint, ...], bool]:
-    host, port = environment.get("HOST", "").strip(), environment.get("PORT", "").strip()
-    if host:
-        bare = f"[{host}]" if ":" in host else host
-        return (config.parse_endpoint(f"{bare}:{port or config.DNS_PORT}", "environment HOST, PORT"),), False
-    default = config.DEFAULT_LISTEN
-    if port:
-        number = config.parse_endpoint(f"127.0.0.1:{port}", "environment PORT").port
-        return tuple(Endpoint(endpoint.host, number) for endpoint in default), True
-    return default, True
-
-
-def _upstream_by_environment(environment: Mapping[str, str]) -> tuple[UpstreamSpec, ...]:
-    host, port = environment.get("DNS_HOST", "").strip(), environment.get("DNS_PORT", "").strip()
-    if not host and not port:
-        return ()
-    default = config.parse_upstream(DEFAULT_UPSTREAM)
-    bare = f"[{host}]" if ":" in host else host
-    spec = config.parse_upstream(
-        f"tls://{bare or default.host}:{port or config.DOT_PORT}", "environment DNS_HOST, DNS_PORT"
-    )
-    return (spec if host else UpstreamSpec(spec.host, spec.port, default.name),)
-
-
 def check(settings: Config) -> str:
     """Say what a configuration means. Raises ConfigError for files that cannot be used."""
     upstream.build(settings)
@@ -207,8 +211,12 @@ def check(settings: Config) -> str:
         found += ", its chain must match a hash of the stamp" if spec.hashes else ""
         whom = f"certificate must be for {spec.name}{found}"
         if spec.key:
-            whom = f"DNSCrypt, provider {spec.name}" + (f", through the relay {spec.relay}" if spec.relay else "")
+            from _udp2tls import resolver  # few have one
+
+            whom = resolver.describe(spec, found, ephemeral=settings.ephemeral_keys)
         lines.append(f"upstream  {number}. {spec.host} port {spec.port}, {whom}")
+    if settings.choice:
+        lines += settings.choice.lines
     if len(settings.upstreams) > 1:
         lines.append(f"strategy  {STRATEGIES[settings.strategy]}")
     if not all(spec.key for spec in settings.upstreams):
@@ -226,6 +234,7 @@ def check(settings: Config) -> str:
     if settings.workers > 1:
         lines.append(workers.say(settings.workers))
     lines += [f"note      {note}" for note in settings.notes]
+    lines += [f"warning   {warning}" for warning in settings.warnings]
     return "\n".join(lines)
 
 
@@ -246,13 +255,18 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         for name in ("service", "strict", "without_ocsp"):
             if getattr(options, name):
                 raise ConfigError(f"--{name.replace('_', '-')} goes with a stunnel.conf")
-        settings = read(options, os.environ)
-        if options.check:
-            print(check(settings))
+        if options.list:
+            from _udp2tls import listing
+
+            print(listing.show(options.file))
             return 0
-        if options.nssm:
-            check(settings)
-            return _print_service(options.given)
+        if options.check or options.nssm:
+            said = check(read(options, os.environ))
+            if options.nssm:
+                return _print_service(options.given)
+            print(said)
+            return 0
+        settings = _read_or_download(options, forwarder_type)
         if options.doctor:
             return int(forwarder_type.doctor(settings))
         if options.resolve is not None:
@@ -270,9 +284,9 @@ def main(argv: Sequence[str], forwarder_type: Any) -> int:
         return 1
 
 
-# What a stunnel.conf says itself, and what it has no word for.
+# What a stunnel.conf says itself, and what is for upstreams that it cannot name.
 _STUNNEL_SAYS = (
-    "listen", "upstream", "strategy", "ca_file", "pin", "client_cert", "client_key", "bootstrap",
+    "listen", "upstream", "strategy", "ca_file", "pin", "client_cert", "client_key", "bootstrap", "ephemeral_keys",
 )  # fmt: skip
 
 

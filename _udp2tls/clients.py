@@ -18,13 +18,12 @@ from _udp2tls import edns, log, wire
 from _udp2tls.codec import Codec, CodecError
 from _udp2tls.config import Config
 from _udp2tls.framing import Framing
+from _udp2tls.listener import BATCH, Listener, readable
 from _udp2tls.loop import READ, WRITE, Loop
 from _udp2tls.pending import Client, Pending, Probe, Query
 from _udp2tls.stream import Handler, TcpClient
 from _udp2tls.wire import HEADER
 
-# Datagrams, or new TCP clients, per turn: answers must not be kept waiting by a flood.
-BATCH = 64
 # Bytes of answers a TCP client has not taken; at more it is cut off.
 CLIENT_BACKLOG = 1 << 20
 # Queries of one TCP client under way at once; its next ones wait in the kernel.
@@ -36,24 +35,6 @@ TCP_CLIENTS = 400 if sys.platform == "win32" else 10_000
 CLIENT_IDLE = 30.0
 
 Answerer = Callable[[bytes], bytes]
-
-
-class _Datagrams:
-    """A UDP listener.
-
-    ``budget`` is how many datagrams the next turn reads. It follows the traffic, for
-    finding the socket empty costs more than a datagram: one by one while queries come
-    one by one, more when the turn before left some, fewer when it found the end.
-    """
-
-    __slots__ = ("budget", "guarded", "read_at", "recvfrom", "sendto")
-
-    def __init__(self, sock: Any, guarded: bool) -> None:
-        self.recvfrom = sock.recvfrom
-        self.sendto = sock.sendto
-        self.guarded = guarded
-        self.budget = 1
-        self.read_at = -2  # the last turn it had something to read
 
 
 class Clients:
@@ -70,14 +51,14 @@ class Clients:
         self._listeners: list[Any] = []
         self._resting = False
         self._streams: OrderedDict[TcpClient, None] = OrderedDict()  # quiet for longest first
-        self._allowed: dict[str, bool] = {}
+        self._allowed: dict[str | bytes, bool] = {}
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def listen_udp(self, sock: Any, guarded: bool) -> None:
         """Serve a UDP socket; ``guarded`` asks ``Config.allows`` about every client."""
-        handler = (self._on_datagrams, _Datagrams(sock, guarded))
+        handler = (self._on_datagrams, Listener(sock, guarded, self._loop.counts, self._loop.dirty))
         self._datagrams.append((sock, handler))
         self._loop.selector.register(sock, READ, handler)
 
@@ -106,56 +87,38 @@ class Clients:
                 else:
                     self._loop.selector.register(sock, READ, handler)
 
-    def _may_ask(self, host: str) -> bool:
+    def _may_ask(self, address: Any) -> bool:
+        host = address[4:] if isinstance(address, bytes) else address[0]
         known = self._allowed.get(host)
         if known is None:
             if len(self._allowed) >= 10000:  # forged source addresses must not fill the memory
                 self._allowed.clear()
-            known = self._allowed[host] = self._config.allows(host)
+            known = self._allowed[host] = self._config.allows(readable(address)[0])
         return known
 
-    def _on_datagrams(self, listener: _Datagrams, mask: int) -> None:
-        recvfrom, sendto, guarded = listener.recvfrom, listener.sendto, listener.guarded
-        add, counts, now = self._pending.add, self._loop.counts, self._loop.now
+    def _on_datagrams(self, listener: Listener, mask: int) -> None:
+        add, counts, now, guarded = self._pending.add, self._loop.counts, self._loop.now, listener.guarded
         batch: list[Query] = []
-        received, budget = 0, listener.budget
-        try:
-            for received in range(1, budget + 1):  # noqa: B007 - counted for what follows
-                message, address = recvfrom(65535)
-                # Too short for a header, a response, or from port 0, to which nothing can be sent.
-                if (
-                    len(message) < HEADER
-                    or message[2] & 0x80
-                    or not address[1]
-                    or (guarded and not self._may_ask(address[0]))
-                ):
-                    counts["dropped"] += 1
-                    continue
-                try:
-                    query = add(message, (sendto, address), now)
-                except wire.Malformed as error:
-                    counts["refused"] += 1
-                    self.deliver([(sendto, address)], wire.respond(message, wire.HEADER, error.rcode))
-                    continue
-                if query is not None:
-                    batch.append(query)
-                if self._log_queries:
-                    log.query(message, wire.question_end(message), address)
-        except BlockingIOError:
-            received -= 1
-            listener.budget = max(1, received, budget // 2)
-        except OSError:
-            # An answer met a client that had gone (ECONNREFUSED; 10054 or 10052 on Windows), or
-            # a datagram was longer than the buffer (10040). The next turn reads on.
-            counts["dropped"] += 1
+        received = listener.receive(self._loop.turns)
+        for message, client in received:
+            # Too short for a header, or a response.
+            if len(message) < HEADER or message[2] & 0x80 or (guarded and not self._may_ask(client[1])):
+                counts["dropped"] += 1
+                continue
+            try:
+                query = add(message, client, now)
+            except wire.Malformed as error:
+                counts["refused"] += 1
+                self.deliver([client], wire.respond(message, wire.HEADER, error.rcode))
+                continue
+            if query is not None:
+                batch.append(query)
+            if self._log_queries:
+                log.query(message, wire.question_end(message), readable(client[1]))
         if batch:
             self._forward(batch)
-        counts["queries"] += received
-        turn = self._loop.turns
-        if received == budget and listener.read_at == turn - 1:
-            listener.budget = min(BATCH, budget * 4)
-        listener.read_at = turn
-        if len(self._pending) > self._pending.limit:
+        counts["queries"] += len(received)
+        if self._pending.count() > self._pending.limit:
             self._loop.look_soon()
 
     def _on_accept(self, about: tuple[Any, bool, Callable[[], Codec], Answerer | None], mask: int) -> None:
@@ -170,7 +133,7 @@ class Clients:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, 10024, 10055):
                     self._close_quietest()
                 return
-            if guarded and not self._may_ask(address[0]):
+            if guarded and not self._may_ask(address):
                 self._loop.counts["dropped"] += 1
                 sock.close()
                 continue
@@ -204,7 +167,7 @@ class Clients:
             self._close(client)
         if batch:
             self._forward(batch)
-        if len(self._pending) > self._pending.limit:
+        if self._pending.count() > self._pending.limit:
             self._loop.look_soon()
         if client in self._streams:
             self._flush(client)
@@ -243,7 +206,7 @@ class Clients:
                 self._loop.counts["unsendable"] += 1
         if self._log_queries and query is not None and not isinstance(query, Probe):
             for _, address in clients:
-                log.answer(answer, query.end, address)
+                log.answer(answer, query.end, readable(address))
 
     def _flush_answers(self, client: TcpClient) -> None:
         """Write the answers that this turn's deliveries left with a TCP client."""

@@ -15,9 +15,11 @@ import ipaddress
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+from _udp2tls.nearness import BITS, NETWORK, nearness
 
 DNS_PORT, DOT_PORT = 53, 853
 
@@ -127,13 +129,18 @@ class UpstreamSpec:
     name: str
     hashes: frozenset[bytes] = frozenset()  # of a stamp: SHA-256 of a TBSCertificate; one must be in the chain
     key: bytes = b""  # with DNSCrypt, the provider's public key
-    relay: Endpoint | None = None  # with DNSCrypt, ask through it
+    relay: Endpoint | None = None  # with DNSCrypt, ask through it; its host may be a name
     prefer_tcp: bool = False  # with DNSCrypt
 
     @property
+    def target(self) -> Endpoint:
+        """Where connections go to; its host may be a name."""
+        return self.relay or Endpoint(self.host, self.port)
+
+    @property
     def literal(self) -> bool:
-        """True when ``host`` is an address and needs no look-up."""
-        return is_address(self.host)
+        """True when connections go to an address, and no name needs a look-up."""
+        return is_address(self.target.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -161,6 +168,7 @@ class Config:
     allow: tuple[IPNetwork, ...] = ()
     timeout: float = 4.0
     strategy: str = "ordered"
+    ephemeral_keys: bool = False  # with DNSCrypt, a key pair for each query
     moderation: float | None = None  # pause of the loop, seconds; None: as it saves work
     workers: int = 1  # processes on each port
     local: str = ""  # address of this machine to connect from
@@ -177,6 +185,11 @@ class Config:
     name: str = ""  # of the service, where there are several
     # Makes the TLS session of an upstream, where more than the above has to be said of it.
     sessions: Callable[[UpstreamSpec], Any] | None = field(default=None, compare=False)
+    # Lists of servers, to be renewed, and what returns a configuration with the upstreams
+    # that they come to by then; it opens no file, and raises ConfigError: see choice.
+    sources: tuple[Any, ...] = field(default=(), compare=False)
+    renewed: Callable[[Config], Config] | None = field(default=None, compare=False)
+    choice: Any = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
@@ -208,6 +221,32 @@ class Config:
                 f"{self.timeout:g} is not between 0.1 and 60 seconds", where="--timeout",
                 remedy="stub resolvers give up after about 5 seconds; the default is 4",
             )  # fmt: skip
+
+
+def doubts(
+    given: Sequence[UpstreamSpec], upstreams: Sequence[UpstreamSpec], *, ephemeral: bool = False
+) -> tuple[str, ...]:
+    """Return warnings about what works, but is not what it seems to be for.
+
+    ``given`` are the upstreams that were named by URL; of the others, ``routes`` warns.
+    """
+    found = [said for said in map(neighbours, given) if said]
+    if ephemeral and not any(spec.key for spec in upstreams):
+        found.append("ephemeral keys mean nothing to upstreams of DNS over TLS, and there are no others")
+    return tuple(found)
+
+
+def neighbours(spec: UpstreamSpec) -> str:
+    """Say so when a relay and its server are likely to be one operator's: in one IPv4 /24, or IPv6 /48."""
+    relay = spec.relay.host if spec.relay else ""
+    if not is_address(relay) or nearness(relay, spec.host) != NETWORK:
+        return ""
+    version = ipaddress.ip_address(relay).version
+    network = ipaddress.ip_network((relay, BITS[version]), strict=False)
+    return (
+        f"the relay {relay} and its server {spec.host} are in one network, {network}: if they have one"
+        " operator, that one sees who asks and what; choose a relay of another"
+    )
 
 
 def is_address(text: str) -> bool:

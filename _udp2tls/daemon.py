@@ -31,11 +31,13 @@ SELECT_LIMIT, UPSTREAM_SOCKETS, SPARE_SOCKETS = 512, 10, 32
 def serve(
     forwarder: Any, about: Process = NOTHING, *, reread: Callable[[], Sequence[Config]] | None = None,
     ready: Callable[[Endpoint], None] | None = None, notify: Callable[[str], None] = lambda state: None,
+    downloads: bool = True,
 ) -> int:  # fmt: skip
     """Run a Forwarder; return the exit status.
 
     ``reread`` gives the configuration as it is now, for SIGHUP. ``ready`` is called with the
     first address when all listen, ``notify`` tells a service manager (sd_notify's words).
+    ``downloads``: that this process renews lists, and not another that stores them for it.
     Raises BindError, ConfigError and process.ProcessError before anything was served.
     """
     limit = _share_of_select(forwarder.services) if sys.platform == "win32" else _limit_of_clients()
@@ -46,7 +48,8 @@ def serve(
     make_timers_exact()  # before other users' rights or a jail stand in its way
     process.write_pid(about)
     process.give_up_rights(about)
-    _handle_signals(forwarder, reread, notify)
+    anew = _Anew(forwarder, downloads)
+    _handle_signals(forwarder, anew, reread, notify)
     # What is alive now stays alive; the loop itself makes no reference cycles.
     gc.collect()
     gc.freeze()
@@ -76,7 +79,7 @@ def _say(forwarder: Any, bound: Sequence[Endpoint]) -> None:
 
 
 def _handle_signals(
-    forwarder: Any, reread: Callable[[], Sequence[Config]] | None, notify: Callable[[str], None]
+    forwarder: Any, anew: _Anew, reread: Callable[[], Sequence[Config]] | None, notify: Callable[[str], None]
 ) -> None:
     def stop(number: int, frame: object) -> None:
         notify("STOPPING=1")
@@ -90,7 +93,7 @@ def _handle_signals(
 
     def reload(number: int, frame: object) -> None:
         if reread:
-            forwarder.do(lambda: _reload(forwarder, reread))
+            forwarder.do(lambda: anew.reload(lambda: (reread(), ())))
 
     def reopen(number: int, frame: object) -> None:
         forwarder.do(log.reopen)
@@ -107,15 +110,37 @@ def _handle_signals(
                 signal.signal(getattr(signal, name), handler)
 
 
-def _reload(forwarder: Any, reread: Callable[[], Sequence[Config]]) -> None:
-    """Run the configuration as it is now; when it is bad, the one that runs goes on."""
-    try:
-        bound = forwarder.reload(*reread())
-    except (ConfigError, BindError) as error:
-        log.not_reloaded(str(error))
-        return
-    log.reloaded()
-    _say(forwarder, bound)
+class _Anew:
+    """Runs other configurations: on SIGHUP, and when a list of servers was renewed."""
+
+    def __init__(self, forwarder: Any, downloads: bool) -> None:
+        self._forwarder, self._downloads = forwarder, downloads
+        self._renewal: Any = None
+        self._renew()
+
+    def reload(self, give: Callable[[], tuple[Sequence[Config], Sequence[Any]]]) -> None:
+        """Run what this gives: configurations, and if it has built them, the upstreams of each.
+
+        When they cannot be used, what runs goes on.
+        """
+        try:
+            configs, upstreams = give()
+            bound = self._forwarder.reload(*configs, upstreams=upstreams)
+        except (ConfigError, BindError) as error:
+            log.not_reloaded(str(error))
+            return
+        log.reloaded()
+        _say(self._forwarder, bound)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Have the lists of what runs now renewed. Few have any."""
+        if self._renewal is None and any(service.config.sources for service in self._forwarder.services):
+            from _udp2tls import renewal
+
+            self._renewal = renewal.Renewal(self._forwarder, self.reload, downloads=self._downloads)
+        if self._renewal is not None:
+            self._renewal.take()
 
 
 def _share_of_select(services: Sequence[Any]) -> int:

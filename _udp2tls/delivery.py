@@ -10,6 +10,8 @@ The rules:
   it has to know is known already, is on trial (see ``dialer``).
 - A link that dies with queries in flight: they wait again, first in line. Its address
   rests only if the link never answered anything; an idle close is nobody's failure.
+- With the strategies rotate and fastest, who stands in for another way to the same resolver has no
+  turn, unless that is *out* (see ``dialer``); then that one is on the bench until a trial.
 - A link that is doubted (see ``link``) gets another beside it; what then happens to its
   queries is ``hedge``'s business, and those that an upstream refuses are ``opinions``'.
 - There are queries that make a server hang up. The oldest without an answer is the suspect:
@@ -59,6 +61,8 @@ class Delivery:
         self.deadline = math.inf
         self.unsorted = True  # with "fastest": a round trip was measured, or a link is not in its place
         self._strategy = strategy
+        self._in_turn = 0  # so many of the links, from the first on, have their turn
+        self._with_reserves = strategy != "ordered" and any(one.stands_in_for for one in self.upstreams)
         self._pending = pending
         self._turn = 0
         self._sent_before = 0  # on links that have ended
@@ -90,17 +94,18 @@ class Delivery:
 
     def next(self) -> Link | None:
         """Return the link for a new batch: ``best``, after the strategy has had its say."""
-        if self._strategy != "ordered" and len(self.links) > 1:
+        if self._strategy != "ordered" and self._in_turn > 1:
+            last = self._in_turn - 1
             if self._strategy == "rotate":
-                self.links.append(self.links.pop(0))
+                self.links.insert(last, self.links.pop(0))
             else:
                 self._turn += 1
                 if self.unsorted:  # not for every batch: that would cost it something for every link
                     self.unsorted = False
-                    self.links.sort(key=lambda link: link.path.rtt)
+                    self.links[: last + 1] = sorted(self.links[: last + 1], key=lambda link: link.path.rtt)
                 if self._turn % EXPLORE == 0:
                     self.unsorted = True
-                    self.links.append(self.links.pop(0))
+                    self.links.insert(last, self.links.pop(0))
         return self.best() or self.least_bad()
 
     def take(self, room: int) -> list[Query]:
@@ -128,6 +133,8 @@ class Delivery:
         self.deadline = math.inf
         if self.suspects:
             self._release_suspects(now)
+        if self._with_reserves:
+            self._arrange(now)
         for link in self.links:
             path = link.path
             if path.width or path.capacity or link.limited:  # else nothing has changed that nobody told the link
@@ -150,6 +157,21 @@ class Delivery:
         )  # fmt: skip
         self.deadline = min(self.deadline, self.dialer.deadline)
         return calls, look_up
+
+    def _arrange(self, now: float) -> None:
+        """Put links that stand in for nobody now behind the others, where no turn reaches them."""
+        reserves = []
+        for link in self.links:
+            first = link.upstream.stands_in_for
+            if first is not None and link.trusted:
+                if self.dialer.out(first, self.links, now):
+                    self.dialer.bench(first, now)
+                else:
+                    first.benched = False
+                    reserves.append(link)
+        if reserves:
+            self.links = [link for link in self.links if link not in reserves] + reserves
+        self._in_turn = len(self.links) - len(reserves)
 
     def refused(self, query: Query, answer: bytes, link: Link, now: float) -> bool:
         """An upstream refused ``query``; True when another one will be asked."""
@@ -196,6 +218,7 @@ class Delivery:
         link.upstream.prefer(link.address)
         self.links.append(link)
         self.links.sort(key=self._rank_of)
+        self._in_turn = len(self.links)
         self.unsorted = True
         if link.trial:
             return []
@@ -236,6 +259,7 @@ class Delivery:
             self.dialer.attempts.remove(link)
         if link in self.links:
             self.links.remove(link)
+            self._in_turn = len(self.links)
             self._sent_before += link.sent
             if link.upstream.volatile and all(one.upstream is not link.upstream for one in self.links):
                 link.upstream.addresses = []  # to be looked up for the next connection

@@ -16,6 +16,8 @@ The rules:
 - An upstream that another had to stand in for goes on the bench. While queries flow it is
   tried again, after one second, then two, up to eight: a *trial* connection that must
   answer a question of our own before it gets a client's.
+- Who stands in for another (DNSCrypt over TCP for that over UDP) is kept connected with the
+  rest only while that one is *out*.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Dialer:
         return calls, look_up
 
     def _plan_needed(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
-        on_trial = [link.upstream for link in links if link.trial]
+        on_trial = [link.upstream for link in links if link.trial and link.upstream.ready(now)]
         for upstream in sorted(self.upstreams, key=lambda one: one.benched):
             if upstream in on_trial:
                 continue
@@ -103,7 +105,9 @@ class Dialer:
             began = [link.started for link in self._attempts_of(upstream)]
             address = self._next_address(upstream, began, now)
             if address:
-                calls.append((upstream, address, False))
+                # A UDP socket for which there is a certificate opens whatever is at its other end.
+                unproven = upstream.benched and upstream.datagrams and upstream.ready(now)
+                calls.append((upstream, address, unproven))
                 self._look_again(now + STAGGER)
                 return
             if began and now < max(began) + HANDOVER:
@@ -129,7 +133,10 @@ class Dialer:
             return
         if self._everyone:
             connected = {link.upstream for link in links}
-            missing = [one for one in self.upstreams if one not in connected]
+            missing = [
+                one for one in self.upstreams if one not in connected
+                and (one.stands_in_for is None or self.out(one.stands_in_for, links, now))
+            ]  # fmt: skip
         else:
             missing = self.upstreams[: self.upstreams.index(in_use.upstream)]
         if not missing or max(link.busy_at for link in links) + RECENT < now:
@@ -166,6 +173,17 @@ class Dialer:
             upstream.benched = True
             upstream.trials.failures = 0
             upstream.trials.retry_at = now + FIRST_TRIAL
+
+    def out(self, upstream: Upstream, links: Sequence[Link], now: float) -> bool:
+        """True when others have to stand in for it: it is silent, on the bench, or cannot be connected to."""
+        own = [link for link in links if link.upstream is upstream and not link.trial]
+        if own or upstream.benched:
+            return not any(link.trusted for link in own)
+        began = [link.started for link in self._attempts_of(upstream)]
+        if began and now < min(began) + HANDOVER:
+            self._look_again(min(began) + HANDOVER)
+            return False
+        return bool(began) or any(path.failures for path in upstream.paths.values())
 
     def _attempts_of(self, upstream: Upstream) -> list[Link]:
         return [link for link in self.attempts if link.upstream is upstream]
@@ -205,15 +223,16 @@ class Dialer:
     def _look_again(self, at: float) -> None:
         self.deadline = min(self.deadline, at)
 
-    def name_found(self, upstream: Upstream, hosts: list[str], reason: str, now: float) -> None:
-        """A look-up ended: with addresses, or with the reason why not."""
+    def name_found(self, upstream: Upstream, hosts: list[str], reason: str, now: float) -> str:
+        """A look-up ended: with addresses, or with the reason why not. Return why there are none to use."""
         upstream.looking_up = False
-        if hosts:
-            upstream.found(hosts)
-            upstream.lookup.recover()
-        else:
+        reason = upstream.found(hosts) if hosts else reason
+        if reason or not hosts:
             upstream.lookup.fail(now, self._random)
             upstream.reason = self.reason = f"{upstream}: {reason}"
+        else:
+            upstream.lookup.recover()
+        return reason
 
     def blame(self, link: Link, now: float) -> None:
         """A connection that never answered, or never opened, has ended: its address rests."""

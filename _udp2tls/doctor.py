@@ -52,13 +52,11 @@ def run(config: Config, tools: Tools) -> int:
     free = _listen(config, tools)
     ways = list({one.spec: one for one in upstreams}.values())  # DNSCrypt has two
     found = [_upstream(rank, one, tools) for rank, one in enumerate(ways, 1)]
-    usable = [one for one in found if one is not None]
-    skipped = f", {len(found) - len(usable)} not examined" if len(usable) < len(found) else ""
     tools.say(
-        f"\n{sum(usable)} of {len(usable)} upstreams usable{skipped}; listening addresses "
+        f"\n{sum(found)} of {len(found)} upstreams usable; listening addresses "
         + ("free" if free else "NOT all free, see above")
     )
-    return 0 if free and all(usable) else 1
+    return 0 if free and all(found) else 1
 
 
 def _row(tools: Tools, label: str, text: str, indent: int = 4) -> None:
@@ -107,13 +105,12 @@ def _listen(config: Config, tools: Tools) -> bool:
     return free
 
 
-def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool | None:
-    """Report on one upstream; True when it is usable, None when that was not examined."""
+def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool:
+    """Report on one upstream; True when it is usable."""
     spec = one.spec
     tools.say(f"\nupstream {rank}: {spec}")
     if spec.key:
-        _row(tools, "==>", "not examined: DNSCrypt. Try it: udp2tls -u sdns://... --resolve example.com")
-        return None
+        return _dnscrypt(spec, tools)
     addresses, reason = _addresses(spec, tools)
     if not addresses:
         to_do = (
@@ -136,6 +133,15 @@ def _upstream(rank: int, one: upstream.Upstream, tools: Tools) -> bool | None:
     where = f" at any of its {len(addresses)} addresses. The first" if len(addresses) > 1 else ""
     _row(tools, "==>", f"NOT usable{where}: {bad[0][0]}\n{bad[0][1]}", 2)
     return False
+
+
+def _dnscrypt(spec: UpstreamSpec, tools: Tools) -> bool:
+    from _udp2tls import doctor_dnscrypt  # few have one
+
+    tools.say(f"  {spec.relay or Endpoint(spec.host, spec.port)}")
+    why, to_do = doctor_dnscrypt.report(spec, tools, lambda label, text, indent: _row(tools, label, text, indent))
+    _row(tools, "==>", f"NOT usable: {why}\n{to_do}" if why else f"usable {to_do}".rstrip(), 2)
+    return not why
 
 
 def _addresses(spec: UpstreamSpec, tools: Tools) -> tuple[list[Endpoint], str]:

@@ -74,8 +74,7 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     the upstream's keepalive timeout in units of 100 ms, or None.
     Raises wire.Malformed when the records do not add up.
     """
-    additional = answer[10:12]
-    if additional == b"\0\0":
+    if not answer[11] and not answer[10]:
         return answer, None
     at, stop = find_opt(answer, end)
     if not at:
@@ -84,8 +83,8 @@ def undress(answer: bytes, end: int, keep: bool) -> tuple[bytes, int | None]:
     if stop > at + 11:
         options, keepalive = _without_hop_options(answer, at + 11, stop)
     if not keep:
-        if additional == b"\0\1" and stop == len(answer):
-            return answer[:10] + b"\0\0" + answer[12:at], keepalive
+        if answer[11] == 1 and stop == len(answer) and not answer[10]:
+            return b"".join((answer[:10], b"\0\0", answer[12:at])), keepalive
         count = ((answer[10] << 8 | answer[11]) - 1).to_bytes(2, "big")
         return b"".join((answer[:10], count, answer[12:at], _moved(answer, stop, stop - at))), keepalive
     if len(options) != stop - at - 11:

@@ -88,6 +88,17 @@ def note(text: str) -> None:
     _log.info("%s", text)
 
 
+def source_renewed(name: str, entries: int, age: float | None, notes: tuple[str, ...]) -> None:
+    when = "" if age is None else f", signed {max(0.0, age) / 86400:.1f} days ago"
+    level = logging.WARNING if notes else logging.INFO
+    _log.log(level, "source %s: a new list, %d entries%s%s", name, entries, when, "".join(f"; {one}" for one in notes))
+
+
+def source_not_renewed(name: str, reason: str, *, has_one: bool) -> None:
+    _log.warning("source %s: %s: %s", name, "not renewed, the list that is here is used on" if has_one
+                 else "there is no list yet", reason)  # fmt: skip
+
+
 def listening(endpoint: object) -> None:
     _log.info("listening on %s, UDP and TCP", endpoint)
 

@@ -28,7 +28,7 @@ class Naming:
         """Look up one upstream's name; its service is told in the loop."""
 
         def work() -> None:
-            hosts, reason = self._find(service.config, upstream.spec.host)
+            hosts, reason = self._find(service.config, upstream.spec.target.host)
             self._do(partial(service.name_found, upstream, hosts, reason))
 
         thread = threading.Thread(target=work, name=f"look up {upstream}", daemon=True)

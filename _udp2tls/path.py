@@ -31,8 +31,9 @@ SHORTEST_IDLE = 0.5
 
 # How long nothing may be heard while queries wait: a few round trips, and within these.
 # A cold name takes a resolver hundreds of ms, so below 0.1 s silence means nothing, except
-# where ``MANY`` wait at once: then some have short answers; and where one waits behind another.
-LEAST_PATIENCE, LEAST_PATIENCE_OF_MANY, MOST_PATIENCE = 0.1, 0.06, 1.0
+# where ``MANY`` wait at once: then some have short answers; and where it is known that the
+# server works on one query at a time, so that it says whom the others wait for.
+LEAST_PATIENCE, LEAST_PATIENCE_OF_MANY, LEAST_PATIENCE_BEHIND, MOST_PATIENCE = 0.1, 0.06, 0.02, 1.0
 MANY = 8
 
 # So many connections lost with queries on them make a server one that cannot take several.
@@ -40,6 +41,10 @@ STALLS = 4
 
 # Connections at once to a server that takes one query at a time, or one a connection.
 SPREAD = 8
+
+# A queue shall not spend more than this on waiting for the network, one query after the other:
+# from there on, several at once go to a server that works on one.
+TRAVEL = 0.1
 
 # Queries stuck on one connection go over several for so long. If they still wait then, it is not
 # for each other, and newer ones must not wait behind them.
@@ -100,7 +105,10 @@ class Path(Rest):
         # Twice the deviation, where a retransmission (RFC 6298) would wait for four times: to
         # become suspicious is cheap.
         expected = self.rtt + 2 * self.deviation if self.rtt else 2 * self.trip
-        least = LEAST_PATIENCE_OF_MANY if waiting >= MANY or (self.width and waiting > 1) else LEAST_PATIENCE
+        if self.width and waiting > 1 and not self.scattering:
+            least = LEAST_PATIENCE_BEHIND
+        else:
+            least = LEAST_PATIENCE_OF_MANY if waiting >= MANY else LEAST_PATIENCE
         return min(MOST_PATIENCE, max(least, expected))
 
     @property
@@ -170,8 +178,8 @@ class Path(Rest):
     def make_room(self, waiting: int) -> None:
         """With so many queries waiting, how many at once a connection that works on one at a time shall hold."""
         if self.width and not self.scattering:
-            # One, so that nobody waits behind a slow name, as long as the queue stays short.
-            self.width = 1 + waiting // (SPREAD * MANY)
+            # One, so that nobody waits behind a slow name, as long as the way there is short enough.
+            self.width = 1 + int(waiting * self.trip / (SPREAD * TRAVEL))
 
     def _learn(self, now: float) -> None:
         self._forget_at = now + BELIEF

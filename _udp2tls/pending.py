@@ -51,22 +51,20 @@ MAX_IDS = 65000
 
 
 class Query:
-    """One question to the upstream, and its askers."""
+    """One question to the upstream, and its askers. There may be 60,000: what can be had otherwise is not kept here."""
 
     __slots__ = (
-        "clients", "end", "expires", "id", "link", "losses", "message", "opt", "other", "question",
-        "refusals", "renamed",
+        "asked", "clients", "end", "id", "link", "losses", "message", "opt", "other", "refusals", "renamed",
     )  # fmt: skip
 
-    def __init__(self, message: bytes, end: int, opt: int, id: bytes, client: Client, expires: float) -> None:
+    def __init__(self, message: bytes, end: int, opt: int, id: bytes, client: Client, asked: float) -> None:
         self.message = message
         self.end = end  # offset behind the question
         self.opt = opt  # offset of the OPT record, 0, or wire.SEALED
-        self.question = message[12:end]
         self.id = id  # the ID it travels under
         self.renamed = False  # that is not the client's
         self.clients = [client]
-        self.expires = expires  # monotonic seconds
+        self.asked = asked  # monotonic seconds; all of one turn share the number
         self.link: Link | None = None  # the connection it was last written to
         self.other: Link | None = None  # a connection it was written to before, and may still be answered on
         self.refusals: list[tuple[Upstream, bytes]] | None = None  # what upstreams said that could not answer it
@@ -115,9 +113,10 @@ class Pending:
         self._random = random
         self._by_message: dict[bytes, Query] = {}
         self._by_id: dict[bytes, Query] = {}
+        self.count = self._by_message.__len__  # what len() of the table says, sooner
 
     def __len__(self) -> int:
-        return len(self._by_message)
+        return self.count()
 
     def add(self, message: bytes, client: Client, now: float) -> Query | None:
         """Take a client's query; return what is to be sent, or None if it is under way already.
@@ -137,10 +136,10 @@ class Pending:
         id = message[:2]
         if id in self._by_id:
             id = self._free_id()
-            query = Query(message, end, opt, id, client, now + self.lifetime)
+            query = Query(message, end, opt, id, client, now)
             query.renamed = True
         else:
-            query = Query(message, end, opt, id, client, now + self.lifetime)
+            query = Query(message, end, opt, id, client, now)
         self._by_message[message] = self._by_id[id] = query
         return query
 
@@ -150,7 +149,7 @@ class Pending:
             return None
         id = self._free_id()
         message = id + _ROOT_NS
-        probe = Probe(message, len(message), 0, id, (hand_over, None), now + self.lifetime)
+        probe = Probe(message, len(message), 0, id, (hand_over, None), now)
         self._by_message[message] = self._by_id[id] = probe
         return probe
 
@@ -181,7 +180,7 @@ class Pending:
             return None
         # Nearly always: the same bytes of question, just one, in a response.
         if (
-            not answer.startswith(query.question, 12)
+            not answer.startswith(query.message[12 : query.end], 12)
             or answer[5] != 1
             or answer[4]
             or answer[2] & 0xF8 != 0x80
@@ -207,7 +206,7 @@ class Pending:
         """Remove and return the queries whose time is up, and those over the limit, oldest first."""
         gone = list(islice(self._by_message.values(), max(0, len(self) - self.limit)))
         for query in islice(self._by_message.values(), len(gone), None):
-            if query.expires > now:
+            if query.asked + self.lifetime > now:
                 break
             gone.append(query)
         self._forget(gone)
@@ -235,6 +234,6 @@ class Pending:
     def deadline(self) -> float:
         """When the oldest query's time is up; inf when nothing waits."""
         for query in self._by_message.values():
-            return query.expires
+            return query.asked + self.lifetime
         return math.inf
 

@@ -1,24 +1,30 @@
 """A DNSCrypt resolver as an upstream: asked over UDP, and over TCP for what UDP cannot carry.
 
 Owns what both ways share, the provider. The way over TCP is an upstream of its own, next in
-order: so it also stands in where UDP is blocked. Whoever is asked through a relay is
-never connected to in any other way: the relay's address is the only one there is.
+order, or after all relays were tried over UDP: so it also stands in where UDP is blocked.
+Whoever is asked through a relay is never connected to in any other way: the relay's address
+is the only one there is, or those that its name has.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import cast
 
 from _udp2tls import box, relay, tls
-from _udp2tls.config import ConfigError, UpstreamSpec
+from _udp2tls.config import ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.dnscrypt import Udp
 from _udp2tls.dnscrypt_tcp import Tcp
 from _udp2tls.link import Link
+from _udp2tls.nearness import ADDRESS, nearness
 from _udp2tls.provider import Habit, Provider
 from _udp2tls.upstream import Upstream
+
+_SOME = Endpoint("::", 0)
 
 
 class Resolver(Upstream):
@@ -33,7 +39,6 @@ class Resolver(Upstream):
         self.prefix = b""
         if spec.relay:
             self.prefix = relay.prefix(spec.host, spec.port)
-            self.addresses = [spec.relay]
 
     def start_over(self, now: float) -> None:
         self.provider.forget(now)
@@ -41,9 +46,15 @@ class Resolver(Upstream):
     def ready(self, now: float) -> bool:
         return self.provider.ready(now)
 
+    def found(self, hosts: list[str]) -> str:
+        """Take the addresses of a relay's name, but for the server's own: nobody shall see both ends."""
+        apart = [host for host in hosts if nearness(host, self.spec.host) != ADDRESS]
+        super().found(apart)
+        return "" if apart else f"it is at the server's own address, {self.spec.host}"
+
     def news(self) -> str:
         found, self.provider.news = self.provider.news, None
-        return found.describe(self.provider.name) if found else ""
+        return f"provider {self.provider.name}, {found.describe()}" if found else ""
 
 
 class OverUdp(Resolver):
@@ -88,13 +99,46 @@ class OverTcp(Resolver):
         return []
 
 
-def build(spec: UpstreamSpec, wall: Callable[[], float]) -> list[Upstream]:
-    """Return both ways to a resolver, the preferred one first. Raises ConfigError."""
+def build(spec: UpstreamSpec, wall: Callable[[], float], *, ephemeral: bool = False) -> list[Upstream]:
+    """Return both ways to a resolver, the preferred one first. Raises ConfigError.
+
+    ``ephemeral``: seal each query with a key pair of its own.
+    """
     try:
-        provider = Provider(spec.name, spec.key, os.urandom, wall, xsalsa20=not box.why_not(1))
+        provider = Provider(
+            spec.name, spec.key, os.urandom, wall, ephemeral=ephemeral, xsalsa20=not box.why_not(box.XSALSA20)
+        )  # fmt: skip
     except (ValueError, box.Unavailable) as error:
         raise ConfigError(f"{spec}: {error}", where="--upstream") from error
     udp, tcp = OverUdp(spec, provider), OverTcp(spec, provider)
     udp.twin = tcp
     # Preferred or not, both are needed: dnsdist gives certificates over UDP alone.
-    return [tcp, udp] if spec.prefer_tcp else [udp, tcp]
+    first, second = (tcp, udp) if spec.prefer_tcp else (udp, tcp)
+    second.stands_in_for = first
+    return [first, second]
+
+
+def describe(spec: UpstreamSpec, found: str, *, ephemeral: bool) -> str:
+    """Say in one line how a resolver is asked, for ``--check``; ``found``: how a relay's address is."""
+    return (
+        f"DNSCrypt, provider {spec.name}"
+        + (f", through the relay {spec.relay}{found}" if spec.relay else "")
+        + (", over TCP where it can be" if spec.prefer_tcp else "")
+        + (", a new key pair for each query" if ephemeral else ", a new key pair every hour")
+    )
+
+
+def by_relay(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """Return them so that a server is asked through each of its relays before it is asked in the other way.
+
+    A relay that fails, fails in both ways: its other way would be silence once more.
+    """
+    found: list[Upstream] = []
+    for _, group in groupby(upstreams, _server_of):
+        found += sorted(group, key=lambda one: one.datagrams == one.spec.prefer_tcp)
+    return found
+
+
+def _server_of(one: Upstream) -> UpstreamSpec:
+    """Return the same for all ways through relays to one server, and for those alone."""
+    return replace(one.spec, relay=_SOME) if one.spec.relay else one.spec

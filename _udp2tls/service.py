@@ -47,6 +47,12 @@ class Service:
         self.clients = self.links.answers.clients = Clients(loop, config, self.pending, self.links.forward)
         self._loop = loop
 
+    def submit(self, message: bytes, deliver: Callable[[bytes, Any], object]) -> None:
+        """Ask, in the loop, as a client that is part of this program; raises wire.Malformed."""
+        query = self.pending.add(message, (deliver, None), self._loop.now)
+        if query is not None:
+            self.links.forward([query])
+
     def tick(self) -> None:
         """Give up whose time is up, queries and connections."""
         gone = self.pending.oldest(self._loop.now)
@@ -62,8 +68,8 @@ class Service:
 
     def name_found(self, one: Upstream, hosts: list[str], reason: str) -> None:
         """A look-up ended."""
-        self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
-        if hosts:
+        reason = self.delivery.dialer.name_found(one, hosts, reason, self._loop.now)
+        if hosts and not reason:
             log.name_found(one)
         elif self._loop.news(one, reason):
             log.name_not_found(one, reason)
@@ -101,7 +107,7 @@ class Service:
 
     def _why(self, query: Query) -> tuple[int, str]:
         """Return the extended error for a query whose time is up, and the words that go with it."""
-        if query.expires > self._loop.now:
+        if query.asked + self.pending.lifetime > self._loop.now:
             return edns.OTHER, "too many queries are waiting"
         link = query.link or next(iter(self.delivery.links), None)
         if link is None:

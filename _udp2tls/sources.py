@@ -115,6 +115,16 @@ class Source:
         """Note that no URL had a list to accept, at ``now`` in seconds since 1970."""
         self._failed = now
 
+    @property
+    def stored(self) -> float:
+        """When the list in use was downloaded, in seconds since 1970; minus infinity without one."""
+        return self._stored
+
+    @property
+    def signed(self) -> int | None:
+        """When the list in use was signed, in seconds since 1970, if its signature says so."""
+        return self._comment.timestamp if self._comment else None
+
     def wait(self, now: float) -> float:
         """Return in how many seconds a download is due: 0 for at once, infinity without URLs.
 

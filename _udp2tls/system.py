@@ -1,8 +1,8 @@
 """The operating system's side: sockets bound and opened, and what waits for them.
 
 The one room that makes sockets. It decides nothing about them: whoever asked for one
-reads, writes and closes it. It never reads a clock, and but for what serves ``--doctor``
-and ``--demo`` it never blocks.
+reads, writes and closes it. It never reads a clock, and but for what serves ``--doctor``,
+``--demo`` and downloads it never blocks.
 """
 
 from __future__ import annotations
@@ -143,9 +143,16 @@ def local_address_towards(address: Endpoint) -> str:
 
 
 def open_blocking(address: Endpoint, timeout: float) -> socket.socket:
-    """Return a connected socket that waits, for ``--doctor``; raises OSError, after ``timeout`` at the latest."""
+    """Return a connected socket that waits, for ``--doctor`` and threads; raises OSError, in ``timeout`` at most."""
     sock = socket.create_connection(address, timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def open_datagrams(address: Endpoint, timeout: float) -> socket.socket:
+    """Return a UDP socket that is connected to ``address`` and waits for so long, for ``--doctor``; raises OSError."""
+    sock = open_stream_to(address, datagrams=True)
+    sock.settimeout(timeout)
     return sock
 
 

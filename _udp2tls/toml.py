@@ -6,10 +6,12 @@ Reads the file, checks names and types, and hands over text for the parsers in
 
 from __future__ import annotations
 
-import re
-import tomllib
+from typing import TYPE_CHECKING
 
 from _udp2tls.config import ConfigError
+
+if TYPE_CHECKING:
+    from _udp2tls.toml_document import Document
 
 # Option by key: (option, may it be a list)
 KEYS = {
@@ -26,63 +28,69 @@ KEYS = {
     "allow": ("allow", True),
     "timeout": ("timeout", False),
     "strategy": ("strategy", False),
+    "ephemeral_keys": ("ephemeral_keys", False),
+    "dnscrypt_ephemeral_keys": ("ephemeral_keys", False),  # dnscrypt-proxy
     "moderation": ("moderation", False),
     "workers": ("workers", False),
     "log_level": ("log_level", False),
     "log_queries": ("log_queries", False),
 }
 
-SWITCHES = {"log_queries"}
+SWITCHES = {"ephemeral_keys", "log_queries"}
 
-Table = dict[str, list[tuple[str, str]]]
+# The tables of dnscrypt-proxy that say which servers there are: read in ``tables``, when there are any.
+CATALOG = frozenset((
+    "server_names", "disabled_server_names", "require_dnssec", "require_nolog", "require_nofilter", "ipv4_servers",
+    "ipv6_servers", "dnscrypt_servers", "doh_servers", "odoh_servers", "static", "sources", "anonymized_dns",
+))  # fmt: skip
+
+
+class Table(dict[str, list[tuple[str, str]]]):
+    """Option -> [(text, "FILE:LINE")]. ``document``: the file, when it has any of CATALOG."""
+
+    document: Document | None = None
 
 
 def read(path: str) -> Table:
-    """Return option -> [(text, "FILE:LINE")]; raise ConfigError."""
+    """Read a file; raise ConfigError."""
+    return _table(document(path))
+
+
+def document(path: str) -> Document:
+    """Read a file, and understand nothing of it; raise ConfigError."""
+    from _udp2tls.toml_document import Document  # few have a file, and everybody starts
+
     try:
         with open(path, encoding="utf-8-sig") as file:  # Notepad writes a BOM
             source = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    return parse(source, path)
+    return Document(source, path)
 
 
 def parse(source: str, path: str) -> Table:
     """Read the text of a file."""
-    lines = source.replace("\r\n", "\n").removesuffix("\n").split("\n")  # what TOML takes for a line
-    try:
-        data = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+), column (\d+)", str(error))
-        number, column = (int(found[1]), int(found[2])) if found else (len(lines), 1)
-        text = lines[number - 1] if 0 < number <= len(lines) else ""
-        problem = str(error).partition(" (at ")[0]
-        raise ConfigError(problem, text=text, span=(column - 1, column), where=f"{path}:{number}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
-        raise ConfigError(f"{path}: {error}") from None
-    table: Table = {}
-    for key, value in data.items():
-        number, span = _line_of(key, lines)
-        where, text = f"{path}:{number}", lines[number - 1]
+    from _udp2tls.toml_document import Document
+
+    return _table(Document(source, path))
+
+
+def _table(file: Document) -> Table:
+    table = Table()
+    for key, value in file.data.items():
+        if key in CATALOG:
+            table.document = file
+            continue
         if key not in KEYS:
-            raise ConfigError(f"unknown name {key!r}", text=text, span=span, where=where,
-                              remedy="known are: " + ", ".join(sorted(KEYS)))  # fmt: skip
+            raise file.error(f"unknown name {key!r}", key, remedy="known are: " + ", ".join(sorted({*KEYS, *CATALOG})))
         option, many = KEYS[key]
-        values = value if isinstance(value, list) and many else [value]
-        for one in values:
+        listed = isinstance(value, list) and many
+        for number, one in enumerate(value if listed else [value]):
+            place = file.place(key, number) if listed else file.place(key)
             if (option in SWITCHES) != isinstance(one, bool) or not isinstance(one, (str, int, float)):
-                raise ConfigError(f"{key} cannot be a {type(one).__name__}", text=text, span=span, where=where)
+                raise file.error(f"{key} cannot be a {type(one).__name__}", key)
             if isinstance(one, int) and abs(one) > 1 << 64:
-                raise ConfigError(f"{key} cannot be so large", text=text, span=span, where=where)
+                raise file.error(f"{key} cannot be so large", key)
             said = str(one).lower() if isinstance(one, bool) else str(one)
-            table.setdefault(option, []).append((said, where))
+            table.setdefault(option, []).append((said, place.where))
     return table
-
-
-def _line_of(key: str, lines: list[str]) -> tuple[int, tuple[int, int]]:
-    pattern = re.compile(rf"""\s*\[*\s*["']?({re.escape(key)})["']?\s*[=.\]]""")
-    for number, line in enumerate(lines, 1):
-        found = pattern.match(line)
-        if found:
-            return number, found.span(1)
-    return 1, (0, 1)

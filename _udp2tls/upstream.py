@@ -37,7 +37,8 @@ class Upstream:
         self.spec = spec
         self.session = session
         self.twin: Upstream | None = None  # the same resolver over TCP, for what has no room in a datagram
-        self.addresses: list[Endpoint] = [Endpoint(spec.host, spec.port)] if spec.literal else []
+        self.stands_in_for: Upstream | None = None  # the same resolver's preferred way
+        self.addresses: list[Endpoint] = [spec.target] if spec.literal else []
         self.paths: dict[Endpoint, Path] = {}
         self.counts: Counter[str] = Counter()
         self.reason = ""  # why it failed last
@@ -84,14 +85,18 @@ class Upstream:
         self.trials.recover()
         self.benched, self.refusals = False, 0
 
-    def found(self, hosts: list[str]) -> None:
-        """Take the result of a look-up; families alternate, IPv6 first (RFC 8305 section 4)."""
+    def found(self, hosts: list[str]) -> str:
+        """Take the result of a look-up; families alternate, IPv6 first (RFC 8305 section 4).
+
+        Returns why none of it can be used; nothing when some can.
+        """
         six = [host for host in hosts if ":" in host]
         four = [host for host in hosts if ":" not in host]
         order = [host for pair in zip(six, four) for host in pair]
         order += six[len(four) :] + four[len(six) :]
-        self.addresses = [Endpoint(host, self.spec.port) for host in order]
+        self.addresses = [Endpoint(host, self.spec.target.port) for host in order]
         self.paths = {a: self.paths[a] for a in self.addresses if a in self.paths}
+        return ""
 
     def prefer(self, address: Endpoint) -> None:
         """Remember the address that worked: it is tried first next time."""
@@ -113,8 +118,8 @@ def build(config: Config, wall: Callable[[], float] = lambda: 0.0) -> list[Upstr
         made = {one.spec: one for one in _build_all(replace(config, upstreams=tuple(plain)))} if plain else {}
         upstreams: list[Upstream] = []
         for spec in config.upstreams:
-            upstreams += resolver.build(spec, wall) if spec.key else [made[spec]]
-        return upstreams
+            upstreams += resolver.build(spec, wall, ephemeral=config.ephemeral_keys) if spec.key else [made[spec]]
+        return resolver.by_relay(upstreams)
     return _build_all(config)
 
 

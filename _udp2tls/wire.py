@@ -30,7 +30,6 @@ _LAST_ROOT = HEADER + 254
 # An OPT record begins with the root name and its type (RFC 6891 section 6.1.2).
 _OPT_HEAD = b"\0\0\x29"
 
-_number = struct.Struct(">H").unpack_from
 _three_numbers = struct.Struct(">HHH").unpack_from
 
 # How far a label of this length reaches. Lengths over 63 are pointers or reserved
@@ -153,14 +152,17 @@ def find_opt(message: bytes, end: int) -> tuple[int, int]:
     at = end
     try:
         records, authority, additional = _three_numbers(message, 6)
-        for _ in range(records + authority):
+        left = records + authority
+        while left:
+            left -= 1
             if message[at] >= 0xC0:  # nearly every record's name is a pointer: two bytes, no call
-                at += 12 + _number(message, at + 10)[0]
+                at += 12 + (message[at + 10] << 8 | message[at + 11])
             else:
                 at = skip_record(message, at)[1]
-        for _ in range(additional):
+        while additional:
+            additional -= 1
             if message.startswith(_OPT_HEAD, at):
-                stop = at + 11 + _number(message, at + 9)[0]
+                stop = at + 11 + (message[at + 9] << 8 | message[at + 10])
                 if stop <= len(message):
                     return at, stop
             at = skip_record(message, at)[1]

@@ -67,13 +67,15 @@ def serve(
     ``names_limit``: seconds at the start for the upstreams' names. Raises as daemon.serve does.
     """
 
-    def work(configs: Sequence[Config], reread: Reread, about: Process, notify: Any, sockets: Sockets) -> int:
+    def work(
+        configs: Sequence[Config], reread: Reread, about: Process, notify: Any, sockets: Sockets, **more: Any
+    ) -> int:
         forwarder = forwarder_type(*configs)
         if sockets:
             forwarder.take(sockets)
         if names_limit:
             forwarder.find_names(names_limit)
-        return daemon.serve(forwarder, about, reread=reread, notify=notify)
+        return daemon.serve(forwarder, about, reread=reread, notify=notify, **more)
 
     if configs[0].workers == 1:
         return work(configs, reread, about, forwarder_type.notify, {})
@@ -177,7 +179,10 @@ class Processes:
             return [shared(config) for config in self._reread()]
 
         configs = [shared(config) for config in self._configs]
-        status: int = self._work(configs, reread, self._about, notify, self._sockets[number - 1])
+        # The others read the lists that the first one has stored; its replacement is the first one too.
+        status: int = self._work(
+            configs, reread, self._about, notify, self._sockets[number - 1], downloads=number == 1
+        )  # fmt: skip
         return status
 
     def _watch(self) -> None:

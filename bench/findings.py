@@ -23,9 +23,13 @@ BEGIN, END = "<!-- speed: written by make bench-peers -->\n", "<!-- /speed -->"
 # From so many per cent of queries without an answer on, a cost says little.
 MUCH_LOST = 5.0
 
+# udp2tls once more, with this option.
+UNMODERATED = "udp2tls --moderation off"
+
 _TITLES = {
     "floor": "the same job in plain C ([floor.c](bench/floor.c))",
     "udp2tls": "**udp2tls**",
+    UNMODERATED: "udp2tls `--moderation off`",
     "stunnel+lua": "stunnel {} and a Lua script",
 }
 _SHORT = {"floor": "plain C"}  # in the plots
@@ -124,11 +128,41 @@ def table(found: dict[str, Any]) -> str:
 def caption(found: dict[str, Any]) -> str:
     """Say when, how and where it was measured."""
     settings, machine = found["settings"], found["machine"]
+    before = "" if "moderation" in settings else ", before there was moderation"
     return (
-        f"Medians of {settings['rounds']} rounds, {settings['seconds']} s each load, {settings['taken']}; "
+        f"Medians of {settings['rounds']} rounds, {settings['seconds']} s each load, {settings['taken']}, "
+        f"udp2tls at {settings['revision']}{before}; "
         f"{machine['processors']}, {machine['system']}, Python {machine['python']}. "
         "Plots: [cost](bench/cost.svg), [latency](bench/latency.svg).\n"
     )
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """Say in one sentence what udp2tls takes beside those whom its users come from; "" where they are not."""
+    parts = []
+    for name, title in ("dnsdist", "dnsdist's"), ("stunnel+lua", "that of stunnel and a Lua script together"):
+        if ratios := found.get("udp2tls_over_peer", {}).get(name):
+            said = ", ".join(f"{ratios[step.key]:.2f} at {step.title}" for step in STEPS)
+            parts.append(f"by {title}: {said}")
+    return f"CPU time of udp2tls divided {'; '.join(parts)}.\n" if parts else ""
+
+
+def block(found: dict[str, Any]) -> str:
+    """Return all that the README says of the measurement, between its marks."""
+    return "\n".join(filter(None, (table(found), comparison(found), caption(found))))
+
+
+def plots(found: dict[str, Any]) -> dict[str, str]:
+    """Return the plots, by the names of their files."""
+    names, titles = _order(found), [step.title for step in STEPS]
+    drawn = {}
+    for file, figure, what in ("cost", "cpu_us", "CPU time per answered query"), ("latency", "mean_us", "mean latency"):
+        series = {
+            _SHORT.get(name, name): [float(found["medians"][name][step.key][figure]) for step in STEPS]
+            for name in names
+        }
+        drawn[f"{file}.svg"] = plot.chart(f"{what}, microseconds", titles, series, foremost="udp2tls")
+    return drawn
 
 
 def report(found: dict[str, Any]) -> str:
@@ -150,21 +184,15 @@ def report(found: dict[str, Any]) -> str:
 
 
 def write(found: dict[str, Any]) -> None:
-    """Write the table into the README, and the plots. Raises ValueError when the README has lost its marks."""
+    """Write table and caption into the README, and the plots. Raises ValueError when the README has lost its marks."""
     text = README.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"README.md has no {BEGIN.strip()} … {END}")
-    README.write_text(f"{before}{BEGIN}{table(found)}\n{caption(found)}{END}{after}", encoding="utf-8")
-    names, titles = _order(found), [step.title for step in STEPS]
-    for file, figure, what in ("cost", "cpu_us", "CPU time per answered query"), ("latency", "mean_us", "mean latency"):
-        series = {
-            _SHORT.get(name, name): [float(found["medians"][name][step.key][figure]) for step in STEPS]
-            for name in names
-        }
-        svg = plot.chart(f"{what}, microseconds", titles, series, foremost="udp2tls")
-        (FOLDER / f"{file}.svg").write_text(svg, encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}{block(found)}{END}{after}", encoding="utf-8")
+    for file, svg in plots(found).items():
+        (FOLDER / file).write_text(svg, encoding="utf-8")
 
 
 def _row(cells: Sequence[str]) -> str:

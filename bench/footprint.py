@@ -1,15 +1,20 @@
 """How large a pending query, a TCP client and a connection to an upstream are, and how soon the program answers.
 
-What is pending is weighed by tracemalloc, among ``crowd``'s fakes. All else is the real
+A pending query is weighed by tracemalloc, among ``crowd``'s fakes. All else is the real
 program on loopback, with the demo's resolver, which runs here in a thread: what it has
 resident before and after, from /proc, and the clock. Resident memory holds what OpenSSL
-takes, which tracemalloc does not see; neither has the kernel's buffers in it. It serves
-``scale``, and asserts nothing.
+takes, which tracemalloc does not see; neither has the kernel's buffers in it.
+
+The program with 50,000 pending has an upstream that has answered, and then reads on and
+says nothing: it notices, connects anew and asks some of them again, all of which is in its
+memory. It serves ``scale``, and asserts nothing but that all of them are pending.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import statistics
 import struct
@@ -19,7 +24,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +33,7 @@ from _udp2tls.clients import TCP_CLIENTS
 from _udp2tls.config import Config, UpstreamSpec
 from bench import load, material
 from bench.crowd import Crowd, Size
+from tests.peers import scripted
 from udp2tls import Forwarder
 
 ROOT = Path(__file__).parent.parent
@@ -93,16 +99,19 @@ def resolvers(files: demo.Files, count: int) -> Iterator[list[int]]:
 class Program:
     """udp2tls as it is started, listening; ``listening`` and ``answering`` are seconds since then."""
 
-    def __init__(self, files: demo.Files, folder: Path, ports: Sequence[int], strategy: str = "ordered") -> None:
+    def __init__(
+        self, files: demo.Files, folder: Path, ports: Sequence[int], strategy: str = "ordered", timeout: int = 4
+    ) -> None:
         (self.port,) = load.free_ports(1)
         command = [sys.executable, "-m", "udp2tls", "-l", f"127.0.0.1:{self.port}", "--ca-file", files.ca_file,
-                   "--strategy", strategy]  # fmt: skip
+                   "--strategy", strategy, "--timeout", str(timeout)]  # fmt: skip
+        self.log_file = folder / "program.log"
         for port in ports:
             command += ["-u", f"tls://127.0.0.1:{port}#{demo.NAME}"]
         path = folder / "notify"
         path.unlink(missing_ok=True)
         environment = os.environ | {"NOTIFY_SOCKET": str(path)}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, (folder / "program.log").open("wb") as log:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_file.open("wb") as log:
             ready.bind(str(path))
             ready.settimeout(20)
             begin = time.perf_counter()
@@ -116,7 +125,7 @@ class Program:
                 self.answering = time.perf_counter() - begin
             except OSError as error:
                 self.close()
-                raise RuntimeError((folder / "program.log").read_text()) from error
+                raise RuntimeError(self.log_file.read_text()) from error
 
     def ask(self, count: int) -> None:
         """Ask over UDP, each when the one before was answered."""
@@ -132,6 +141,34 @@ class Program:
         """Bytes."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def most_resident(self) -> int:
+        """Bytes, at any time until now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+    @property
+    def unread(self) -> int:
+        """Bytes of queries that wait in its UDP socket; raises RuntimeError when the kernel has dropped some."""
+        for _ in range(20):  # the kernel's list is no snapshot: a line may be missing while sockets come and go
+            for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[1] == f"0100007F:{self.port:04X}":
+                    if int(fields[-1]):
+                        raise RuntimeError(f"{fields[-1]} queries did not fit its socket")
+                    return int(fields[4].partition(":")[2], 16)
+        raise RuntimeError("it does not listen")
+
+    @property
+    def queries(self) -> int:
+        """How many it says it has had."""
+        self._process.send_signal(signal.SIGUSR2)
+        for _ in range(100):
+            time.sleep(0.05)
+            if found := re.findall(r"in all: queries (\d+)", self.log_file.read_text()):
+                return int(found[-1])
+        raise RuntimeError("it does not say its counters")
 
     @property
     def cpu(self) -> float:
@@ -162,8 +199,8 @@ def costs(*programs: Program) -> list[float]:
 def of_program(files: demo.Files, folder: Path) -> list[Figure]:
     """Measure the program itself. Linux only."""
     with load.on(load.cores()[1]), resolvers(files, UPSTREAMS) as ports:
-        return [*_start(files, folder, ports[:1]), *_tcp_clients(files, folder, ports[:1]),
-                *_upstreams(files, folder, ports)]  # fmt: skip
+        return [*_start(files, folder, ports[:1]), *_silent(files, folder),
+                *_tcp_clients(files, folder, ports[:1]), *_upstreams(files, folder, ports)]  # fmt: skip
 
 
 def _seconds_of(code: str) -> float:
@@ -190,6 +227,40 @@ def _start(files: demo.Files, folder: Path, ports: Sequence[int]) -> list[Figure
             ("from the start to listening", listening), ("from the start to the first answer", answering),
         )
     ] + [Figure("the program after its first answer", min(resident) / 2**20, "MiB", "resident")]  # fmt: skip
+
+
+def _silent(files: demo.Files, folder: Path) -> list[Figure]:
+    """Have so many queries wait as to an upstream that has gone silent."""
+    silent = threading.Event()
+
+    def script(connection: scripted.Connection) -> None:
+        for query in connection.queries():
+            if not silent.is_set():
+                connection.answer(query)
+
+    context = scripted.context_for(files.server_file, files.server_file)
+    with (
+        scripted.Server(script, context) as server,
+        Program(files, folder, [server.port], timeout=60) as program,
+        socket.socket(type=socket.SOCK_DGRAM) as sock,
+    ):
+        silent.set()
+        sock.connect(("127.0.0.1", program.port))
+        for number in range(1, PENDING + 1):
+            sock.send(material.query(number))
+            while not number % 100 and program.unread:
+                time.sleep(0.001)
+        time.sleep(3)  # until it has found out
+        now, most, heard = program.resident, program.most_resident, program.queries
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            raise RuntimeError(f"an answer came: {sock.recv(4096)!r}")
+        if heard != PENDING + 1:
+            raise RuntimeError(f"it has had {heard - 1} queries instead of {PENDING}")
+    return [
+        Figure(f"the program, {PENDING} queries pending", now / 2**20, "MiB",
+               f"resident, upstream silent for 3 s, {server.accepted} connections; at most {most / 2**20:.1f}"),
+    ]  # fmt: skip
 
 
 def _tcp_clients(files: demo.Files, folder: Path, ports: Sequence[int]) -> list[Figure]:

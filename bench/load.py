@@ -105,9 +105,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Upstream:
-    """dnsdist at ``port`` over TLS with this certificate, running; ``folder`` gets its configuration and log."""
+    """dnsdist at ``port`` over TLS with this certificate, running; ``folder`` gets its configuration and log.
 
-    def __init__(self, folder: Path, certificate: str, key: str) -> None:
+    ``where``: on which cores; the load's, unless said otherwise.
+    """
+
+    def __init__(self, folder: Path, certificate: str, key: str, *, where: set[int] | None = None) -> None:
         self.port, plain_port = free_ports(2)
         tls = f'"127.0.0.1:{self.port}", "{certificate}", "{key}"'
         (folder / "dnsdist.conf").write_text("\n".join((
@@ -120,7 +123,7 @@ class Upstream:
             'addAction(AllRule(), SpoofAction("192.0.2.1", {ttl=3600}))',
         )))  # fmt: skip
         command = ["dnsdist", "--supervised", "--disable-syslog", "-C", "dnsdist.conf"]
-        self._process = start(command, folder, cores()[1])
+        self._process = start(command, folder, cores()[1] if where is None else where)
         if not answers(plain_port, 10, lambda: self._process.poll() is None):
             self.close()
             raise RuntimeError(f"dnsdist does not answer; see its log in {folder}")
@@ -173,7 +176,10 @@ def one_at_a_time(port: int, seconds: float) -> Load:
     return Load(took, sent, len(latencies), mean, *_median_and_centile99(latencies))
 
 
-def dnsperf(folder: Path, port: int, outstanding: int, seconds: int, *, rate: int = 0, latencies: bool = False) -> Load:
+def dnsperf(
+    folder: Path, port: int, outstanding: int, seconds: int, *, rate: int = 0, latencies: bool = False,
+    where: set[int] | None = None,
+) -> Load:  # fmt: skip
     """Load a forwarder. ``rate`` limits the queries per second; ``latencies`` costs dnsperf a line a query."""
     command = [
         "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", "names", "-l", str(seconds),
@@ -184,7 +190,7 @@ def dnsperf(folder: Path, port: int, outstanding: int, seconds: int, *, rate: in
         command += ["-Q", str(rate)]
     if latencies:
         command += ["-v"]
-    with on(cores()[1]):
+    with on(cores()[1] if where is None else where):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds + 30, check=True)
     each = [1e6 * float(text) for text in re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", done.stdout, re.M)]
     median, centile99 = _median_and_centile99(each)

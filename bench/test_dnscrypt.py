@@ -30,10 +30,10 @@ class Clock:
         return self.now
 
 
-def opened() -> tuple[Udp, peers.Resolver]:
+def opened(*, ephemeral: bool = False) -> tuple[Udp, peers.Resolver]:
     """Return a codec that has its certificate, and its server."""
     provider, resolver = peers.Provider(), peers.Resolver()
-    codec = Udp(Provider(peers.NAME, provider.public, os.urandom, lambda: peers.NOW), 0.0)
+    codec = Udp(Provider(peers.NAME, provider.public, os.urandom, lambda: peers.NOW, ephemeral=ephemeral), 0.0)
     (asked,) = codec.outgoing()
     codec.receive([peers.reply(asked, resolver.certificate(provider))], 0.02)
     return codec, resolver
@@ -47,8 +47,9 @@ def answers(codec: Udp, resolver: peers.Resolver) -> list[bytes]:
     return replies
 
 
-def test_send(meter: Meter, batch: int) -> None:
-    codec, resolver = opened()
+@pytest.mark.parametrize("keys", ["shared", "ephemeral"])
+def test_send(meter: Meter, batch: int, keys: str) -> None:
+    codec, resolver = opened(ephemeral=keys == "ephemeral")
     messages = [material.dressed(message) for message in material.queries(batch)]
     clock = Clock()
 

@@ -49,7 +49,7 @@ class World:
         self.said: list[str] = []
         self.hosts: tuple[list[str], str] = ([], "no such name")
         self.tools = Tools(
-            lambda: self.now, lambda: NOW, lambda host: self.hosts, self.connect, lambda endpoint: (),
+            lambda: self.now, lambda: NOW, lambda host: self.hosts, self.connect, self.connect, lambda endpoint: (),
             random.Random(1), self.said.append, patience,
         )  # fmt: skip
 

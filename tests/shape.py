@@ -3,13 +3,16 @@
 As a plugin of pytest (``-p tests.shape``) it takes away, before anything is imported, what
 Windows does not have, and counts what is skipped for it. Forwarders that tests start get the
 same: ``python tests/shape.py udp2tls.py ...`` is what runs them then (``tests.peers.programs``).
+Test files that reach none of this are the same in every shape, and left out.
 
 It is no Windows: ``sys.platform`` stays, and so does the kernel. See tests/windows for more.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio.selector_events
+import functools
 import os
 import runpy
 import select
@@ -18,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 # Set for the processes that tests start.
@@ -27,6 +31,10 @@ MODULES = ("fcntl", "grp", "pwd", "resource")
 SIGNALS = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGQUIT")
 SOCKETS = ("AF_UNIX", "SO_REUSEPORT", "TCP_USER_TIMEOUT", "IPV6_RECVPKTINFO", "send_fds", "recv_fds")
 METHODS = ("sendmsg", "recvmsg", "recvmsg_into", "sendmsg_afalg")
+
+ROOT = Path(__file__).parents[1]
+# Who imports one of these, or imports who does, may see the difference.
+AFFECTED = {"asyncio", "select", "selectors", "signal", "socket", "socketserver", "ssl", *MODULES}
 
 # Who imported what is taken away did so for its own use: these only have to exist before.
 _USERS = (asyncio.selector_events, subprocess)
@@ -64,6 +72,42 @@ def take_away() -> None:
     for name in MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     os.environ[VARIABLE] = "windows"
+
+
+@functools.cache
+def _imports(file: Path) -> frozenset[str]:
+    """Return the dotted names that a file imports, wherever it does; a name from a module may be a module too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update((node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)))
+    return frozenset(found)
+
+
+def is_affected(test: Path) -> bool:
+    """True when a file of tests, or anything of this tree that it imports, knows what is taken away."""
+    seen: set[Path] = set()
+    waiting = [test]
+    while waiting:
+        file = waiting.pop()
+        if file in seen or not file.exists():
+            continue
+        seen.add(file)
+        names = _imports(file)
+        if any(name.partition(".")[0] in AFFECTED for name in names):
+            return True
+        for name in names:
+            path = ROOT.joinpath(*name.split("."))
+            waiting += [path.with_suffix(".py"), path / "__init__.py"]
+    return False
+
+
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    affected = {path: is_affected(path) for path in {item.path for item in items}}
+    config.hook.pytest_deselected(items=[item for item in items if not affected[item.path]])
+    items[:] = [item for item in items if affected[item.path]]
 
 
 def pytest_configure(config: Any) -> None:

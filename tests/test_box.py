@@ -148,7 +148,7 @@ def test_shared_keys_are_libsodiums(library: Sodium, es_version: int) -> None:
 
 
 @each_classic
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=24, max_size=24), st.binary(max_size=600))
 def test_what_is_sealed_opens(es_version: int, key: bytes, nonce: bytes, plain: bytes) -> None:
     cipher = CIPHERS[es_version][0](key)
@@ -158,7 +158,7 @@ def test_what_is_sealed_opens(es_version: int, key: bytes, nonce: bytes, plain: 
 
 
 @each_classic
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=100))
 def test_whatever_is_opened_is_refused_at_worst(es_version: int, sealed: bytes) -> None:
     with pytest.raises(box.Refused):
@@ -266,7 +266,7 @@ def test_a_packet_that_is_no_answer_has_no_nonce() -> None:
         assert box.response_nonce(packet) == b""
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.booleans())
 def test_hostile_packets_are_refused(data: bytes, magic: bool) -> None:
     one = boxes_for(Resolver()).box(NONCE, 0.0)

@@ -136,7 +136,7 @@ def test_a_forged_answer_costs_few_signature_checks() -> None:
     assert len(certificate.records(answer)) == 24
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.integers(0, 3), st.booleans())
 def test_hostile_answers_hold_no_certificate(tail: bytes, count: int, tc: bool) -> None:
     bare = reply(ASKED, flags=b"\x83\0" if tc else b"\x81\0")
@@ -146,14 +146,14 @@ def test_hostile_answers_hold_no_certificate(tail: bytes, count: int, tc: bool) 
         choose(answer, PROVIDER.public, NOW)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_anything_may_be_asked_whether_it_is_an_answer(message: bytes) -> None:
     assert not certificate.is_answer(ASKED, message)
     certificate.records(message)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=1400), st.integers(0, 5))
 def test_hostile_certificates_are_refused(data: bytes, es_version: int) -> None:
     refusal(b"DNSC" + es_version.to_bytes(2, "big") + data)
@@ -332,12 +332,12 @@ def test_a_weak_key_is_refused_and_another_certificate_taken() -> None:
 
 def test_the_description_has_what_a_log_needs() -> None:
     one = chosen(PROVIDER.sign(KEY, serial=3))
-    assert one.describe(NAME) == (
-        f"provider {NAME}, serial 3, es_version 2 (X25519-XChaCha20Poly1305),"
+    assert one.describe() == (
+        f"serial 3, es_version 2 (X25519-XChaCha20Poly1305),"
         f" valid 2026-09-21 13:13 to 2026-09-22 14:13 UTC, key {one.fingerprint}"
     )
     assert len(one.fingerprint) == 32
-    assert "es_version 2.1 (" in replace(one, minor=1).describe(NAME)
+    assert "es_version 2.1 (" in replace(one, minor=1).describe()
 
 
 @pytest.mark.parametrize(
@@ -356,3 +356,20 @@ def test_a_real_size_of_all_systems_fits_what_the_query_says_it_takes() -> None:
     answer = reply(ASKED, *data)
     assert 1232 < len(answer) < 4096
     assert certificate.records(answer) == data
+
+
+def test_offers_say_of_each_record_what_it_is_and_why_it_is_out() -> None:
+    good, late = PROVIDER.sign(KEY, serial=2), PROVIDER.sign(KEY, serial=3, begins=NOW - DAY, ends=NOW - 5)
+    forged = Provider(b"q" * 32).sign(KEY, serial=9)
+    strange = b"DNSC\0\x07" + bytes(200)
+    answer = reply(certificate.query(NAME, b"id"), good, late, forged, strange, b"hello")
+    found = certificate.offers(answer, PROVIDER.public, NOW)
+    assert [one.certificate.serial if one.certificate else None for one in found] == [2, 3, 9, None, None]
+    assert [(one.es_version, one.signed, one.unknown) for one in found] == [
+        (2, True, False), (2, True, False), (2, False, False), (7, False, True), (0, False, False)
+    ]  # fmt: skip
+    assert [bool(one.why) for one in found] == [False, True, True, True, True]
+    assert "expired" in found[1].why
+    assert "not signed" in found[2].why
+    assert certificate.best_of(found) == found[0].certificate
+    assert certificate.best_of(found[1:]) is None

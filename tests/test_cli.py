@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import udp2tls
-from _udp2tls import cli
+from _udp2tls import choice, cli, stamps
 from _udp2tls.config import Config, ConfigError, Endpoint
+from tests import signed
+
+ROOT = Path(__file__).parent.parent
 
 
 def read(*argv: str, **environment: str) -> Config:
@@ -33,24 +38,6 @@ def test_repeatable_options_keep_their_order() -> None:
     assert not config.listen_optional
     assert [str(spec) for spec in config.upstreams] == ["tls://9.9.9.9#dns.quad9.net", "tls://1.1.1.1"]
     assert config.notes == ()
-
-
-@pytest.mark.parametrize(
-    ("environment", "listen", "upstream"),
-    [
-        ({"PORT": "5353 "}, ["127.0.0.1:5353", "[::1]:5353"], cli.DEFAULT_UPSTREAM),
-        ({"HOST": "127.0.0.2"}, ["127.0.0.2:53"], cli.DEFAULT_UPSTREAM),
-        ({"HOST": "::1", "PORT": "5353"}, ["[::1]:5353"], cli.DEFAULT_UPSTREAM),
-        ({"DNS_HOST": "8.8.8.8"}, ["127.0.0.1:53", "[::1]:53"], "tls://8.8.8.8"),
-        ({"DNS_HOST": "2620:fe::fe", "DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://[2620:fe::fe]:8853"),
-        ({"DNS_HOST": "dns.example"}, ["127.0.0.1:53", "[::1]:53"], "tls://dns.example"),
-        ({"DNS_PORT": "8853"}, ["127.0.0.1:53", "[::1]:53"], "tls://1.1.1.1:8853#one.one.one.one"),
-    ],
-)
-def test_the_four_variables_of_containers(environment: dict[str, str], listen: list[str], upstream: str) -> None:
-    config = read(**environment)
-    assert [str(endpoint) for endpoint in config.listen] == listen
-    assert [str(spec) for spec in config.upstreams] == [upstream]
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path) -> None:
@@ -146,6 +133,32 @@ def test_check_says_what_the_configuration_means(capsys: pytest.CaptureFixture[s
     ]
 
 
+SERVER = stamps.Stamp(stamps.Kind.DNSCRYPT, address="192.0.2.1", key=bytes(range(32)), provider="2.cert.example")
+
+
+def test_check_shows_relay_and_keys_and_warns_of_neighbours(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def check(relay: str, *options: str) -> list[str]:
+        ways = [stamps.Stamp(stamps.Kind.DNSCRYPT_RELAY, address=one) for one in (relay,) if one]
+        stamp = stamps.format(stamps.Pair(ways[0], SERVER) if ways else SERVER)
+        assert udp2tls.main(["--check", *options, "-u", stamp]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    lines = check("198.51.100.1:8443")
+    assert lines[2] == (
+        "upstream  1. 192.0.2.1 port 443, DNSCrypt, provider 2.cert.example, through the relay 198.51.100.1:8443,"
+        " a new key pair every hour"
+    )
+    assert not any(line.startswith("warning") for line in lines)
+    lines = check("192.0.2.99", "--ephemeral-keys")
+    assert lines[2].endswith("through the relay 192.0.2.99:443, a new key pair for each query")
+    assert lines[-1].startswith("warning   the relay 192.0.2.99 and its server 192.0.2.1 are in one network")
+    file = tmp_path / "keys.toml"
+    file.write_text("dnscrypt_ephemeral_keys = true\n")
+    assert check("", str(file))[2].endswith("provider 2.cert.example, a new key pair for each query")
+
+
 def test_check_says_that_a_stamps_hashes_are_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
     stamp = "sdns://AwcAAAAAAAAADDEuMS4xLjE6ODg1MyDDhGvyS56TymQnTA7GfB7MXgJP_KzS10AZNQ6B_lRq5BJjbG91ZGZsYXJlLWRucy5jb20"
     assert udp2tls.main(["--check", "-u", stamp]) == 0
@@ -153,6 +166,71 @@ def test_check_says_that_a_stamps_hashes_are_looked_for(capsys: pytest.CaptureFi
         "upstream  1. 1.1.1.1 port 8853, certificate must be for cloudflare-dns.com,"
         " its chain must match a hash of the stamp"
     )
+
+
+def with_lists(folder: Path, *more: str) -> str:
+    servers = {"one": signed.server("192.0.2.1"), "two": signed.dot("192.0.2.2"), "anon-r": signed.relay("10.0.0.1")}
+    (folder / "file.toml").write_text("\n".join((*more, signed.write(folder, "lists", servers))))
+    return str(folder / "file.toml")
+
+
+def test_the_servers_of_lists_are_upstreams_after_those_by_url(tmp_path: Path) -> None:
+    path = with_lists(tmp_path, "server_names = ['two', 'one']", "upstream = 'tls://9.9.9.9'")
+    config = read(path, DNS_HOST="1.1.1.1")
+    assert [spec.host for spec in config.upstreams] == ["9.9.9.9", "192.0.2.2", "192.0.2.1"]
+    assert [source.name for source in config.sources] == ["lists"]
+    assert config.renewed is choice.renewed
+    assert choice.renewed(config) == config
+    assert config.notes == ()
+
+
+def test_an_upstream_on_the_command_line_takes_the_place_of_lists_too(tmp_path: Path) -> None:
+    config = read(with_lists(tmp_path, "server_names = ['two']"), "-u", "tls://9.9.9.9")
+    assert [spec.host for spec in config.upstreams] == ["9.9.9.9"]
+    assert (config.sources, config.choice) == ((), None)
+    assert config.notes == ("--upstream is given, so the servers and lists of the file are not used",)
+
+
+def test_check_says_which_lists_there_are_and_who_is_asked_through_whom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    route = "[anonymized_dns]\nroutes = [{ server_name = 'one', via = ['anon-r'] }]"
+    path = with_lists(tmp_path, "server_names = ['one', 'two']", route, signed.table("gone"))
+    assert udp2tls.main(["--check", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:8] == [
+        "upstream  1. 192.0.2.1 port 443, DNSCrypt, provider 2.dnscrypt-cert.test.example,"
+        " through the relay 10.0.0.1:443, a new key pair every hour",
+        "upstream  2. 192.0.2.2 port 853, certificate must be for dot.example",
+        f"source    lists: 3 names, from {tmp_path / 'lists.md'}",
+        "route     one (192.0.2.1) through anon-r (10.0.0.1:443)",
+        "strategy  ordered: the first that works, and back to it when it works again",
+        "trust     the system store; TLS 1.2 or 1.3, always verified",
+    ]
+    assert lines[-1].startswith(f"warning   source gone: {tmp_path / 'gone.md'}: No such file")
+
+
+def test_list_prints_the_lists_and_a_mistake_in_a_name_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = with_lists(tmp_path, "server_names = ['twoo']")
+    assert udp2tls.main(["--list", path]) == 0
+    assert "two     DoT" in capsys.readouterr().out
+    assert udp2tls.main(["--check", path]) == 2
+    said = f"udp2tls: {path}:1: there is no server 'twoo'\n    server_names = ['twoo']\n"
+    assert capsys.readouterr().err == f"{said}                     ~~~^\n  did you mean two?\n"
+    assert udp2tls.main(["--list"]) == 2
+    assert "--list: there is no file that names lists" in capsys.readouterr().err
+
+
+def test_without_lists_nothing_of_them_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "plain.toml").write_text("upstream = 'tls://9.9.9.9'")
+    rooms = {"catalog", "choice", "lists", "listing", "minisign", "routes", "sources", "stamps", "tables"}
+    code = "import sys, udp2tls; udp2tls.main(sys.argv[1:]); print(*[m for m in sys.modules if '_udp2tls' in m])"
+    argv = [sys.executable, "-c", code, "--check", str(tmp_path / "plain.toml")]
+    loaded = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert "_udp2tls.toml" in loaded
+    assert not rooms & {one.removeprefix("_udp2tls.") for one in loaded}
 
 
 def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:

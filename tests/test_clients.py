@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from _udp2tls.clients import BATCH, CLIENT_IDLE, CLIENT_QUERIES
+from _udp2tls.clients import CLIENT_IDLE, CLIENT_QUERIES
+from _udp2tls.listener import BATCH
 from tests.fakes import CLIENT, Tcp, World, answer, query, question
 
 

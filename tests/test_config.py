@@ -196,6 +196,25 @@ def test_other_addresses_than_loopback_need_a_network() -> None:
     assert not Config(ONE).allows("192.168.3.4")
 
 
+@pytest.mark.parametrize(
+    ("relay", "server", "network"),
+    [
+        ("192.0.2.200", "192.0.2.1", "192.0.2.0/24"), ("192.0.3.1", "192.0.2.1", ""),
+        ("2001:db8:1:ffff::1", "2001:db8:1::1", "2001:db8:1::/48"), ("2001:db8:2::1", "2001:db8:1::1", ""),
+        ("192.0.2.1", "2001:db8:1::1", ""),
+    ],
+)  # fmt: skip
+def test_relays_beside_their_server_are_doubted(relay: str, server: str, network: str) -> None:
+    spec = UpstreamSpec(server, 443, "2.cert.example", key=bytes(32), relay=Endpoint(relay, 443))
+    both = (*ONE, spec)
+    said = config.doubts(both, both)
+    assert len(said) == bool(network)
+    assert config.doubts(both, both, ephemeral=True) == said
+    assert config.doubts(ONE, both, ephemeral=True) == ()
+    assert "ephemeral keys mean nothing" in config.doubts(ONE, ONE, ephemeral=True)[0]
+    assert all(f"{relay} and its server {server} are in one network, {network}: " in one for one in said)
+
+
 def test_the_bootstrap_asks_the_bootstrap_resolvers_only() -> None:
     other = (UpstreamSpec("192.0.2.2", 853, "192.0.2.2"),)
     made = Config(ONE, bootstrap=other, pins=frozenset({bytes(32)}), ca_file="ca.pem").for_bootstrap()
@@ -219,7 +238,7 @@ PIECES = st.sampled_from(["tls://", "a", "é", "1", ".", ":", "::", "[", "]", "#
 TEXTS = st.text(max_size=30) | st.lists(PIECES, max_size=12).map("".join)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(TEXTS, st.booleans())
 def test_any_text_is_a_config_error_at_worst(text: str, prefixed: bool) -> None:
     if prefixed:

@@ -6,8 +6,10 @@ import gc
 import logging
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from _udp2tls.clients import TCP_CLIENTS
 from _udp2tls.config import BindError, Config, ConfigError, Endpoint, parse_upstream
 from _udp2tls.process import Process
 
+ROOT = Path(__file__).parent.parent
 HERE = Endpoint("127.0.0.1", 53)
 CONFIG = Config(upstreams=(parse_upstream("tls://192.0.2.1"),))
 
@@ -56,7 +59,7 @@ class Fake:
         self.did.append("statistics")
         return {"queries": 1, "upstreams": {}}
 
-    def reload(self, *configs: Config) -> list[Endpoint]:
+    def reload(self, *configs: Config, upstreams: Sequence[Any] = ()) -> list[Endpoint]:
         self.did.append(("reload", configs))
         if self.reload_error:
             raise self.reload_error
@@ -177,3 +180,46 @@ def test_ctrl_break_stops(fake: Fake) -> None:
     fake.on_run = lambda: signal.raise_signal(signal.SIGBREAK)  # type: ignore[attr-defined]
     daemon.serve(fake)
     assert fake.did[-1] == ("stop", "SIGBREAK")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
+def test_lists_are_looked_after_from_the_start_and_after_sighup(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Renewal:
+        def __init__(self, forwarder: Any, reload: Callable[..., None], *, downloads: bool) -> None:
+            self.downloads, self.reload, self.taken = downloads, reload, 0
+            made.append(self)
+
+        def take(self) -> None:
+            self.taken += 1
+
+    monkeypatch.setitem(sys.modules, "_udp2tls.renewal", SimpleNamespace(Renewal=Renewal))
+    monkeypatch.setattr("_udp2tls.renewal", SimpleNamespace(Renewal=Renewal), raising=False)
+    with_list = replace(CONFIG, sources=("a source",))
+
+    def run() -> None:
+        assert made == [], "who has no lists does without"
+        fake.services = services((1, 1))
+        fake.services[0].config = with_list
+        signal.raise_signal(signal.SIGHUP)
+        assert [one.taken for one in made] == [1]
+        made[0].reload(lambda: ([with_list], ()))
+        fake.services[0].config = CONFIG
+        signal.raise_signal(signal.SIGHUP)
+        assert [one.taken for one in made] == [3], "without lists too: there are none to look after any more"
+
+    fake.on_run = run
+    daemon.serve(fake, reread=lambda: [CONFIG], downloads=False)
+    assert [one for one in fake.did if isinstance(one, tuple)][1] == ("reload", (with_list,))
+    assert made[0].downloads is False
+
+
+def test_who_has_no_lists_loads_nothing_that_downloads() -> None:
+    program = (
+        "import sys, udp2tls; udp2tls.Forwarder(udp2tls.Config((udp2tls.cli.config.parse_upstream('tls://192.0.2.1'),)))"
+        "; print([name for name in sys.modules if name.startswith(('http', 'email')) or name.rpartition('.')[2] in "
+        "('download', 'refresh', 'inquiry', 'renewal', 'sources', 'minisign', 'lists')])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "[]\n"

@@ -20,15 +20,19 @@ from tests.fakes import PlainUpstream, answer, query
 A = Endpoint("192.0.2.1", 853)
 B = Endpoint("192.0.2.2", 853)
 SIX = Endpoint("2001:db8::1", 853)
+TCP1_AT = B
 
 
 class House:
     """A Delivery, its table, and a way to say what happens."""
 
-    def __init__(self, *urls: str) -> None:
+    def __init__(self, *urls: str, strategy: str = "ordered", twins: bool = False) -> None:
         self.pending = Pending(4.0, random.Random(1))
         self.upstreams = [PlainUpstream(parse_upstream(url)) for url in urls or ("tls://192.0.2.1",)]
-        self.delivery = Delivery(self.upstreams, self.pending, random.Random(1))
+        if twins:
+            for first, second in zip(self.upstreams[::2], self.upstreams[1::2]):
+                first.twin, second.stands_in_for = second, first
+        self.delivery = Delivery(self.upstreams, self.pending, random.Random(1), strategy)
         self.now = 100.0
         self.asked = 0
 
@@ -353,3 +357,103 @@ def test_on_the_bench_opening_without_a_word_from_the_server_is_no_proof() -> No
     house.delivery.trial_passed(attempt, house.now)
     assert (attempt.takes, first.benched, other.goodbye) == (True, False, True)
     assert second.benched is False
+
+
+UDP1, TCP1, UDP2, TCP2 = (f"tls://192.0.2.{number}" for number in range(1, 5))
+
+
+def resolvers(strategy: str) -> tuple[House, Link, Link]:
+    """Two resolvers of two ways each, like those of DNSCrypt; the preferred ways are open."""
+    house = House(UDP1, TCP1, UDP2, TCP2, strategy=strategy, twins=True)
+    house.ask()
+    (first,) = house.plan()
+    house.open(first)
+    house.write(first)
+    (second,) = house.plan()
+    house.open(second)
+    assert house.plan() == []
+    assert [str(link.upstream) for link in (first, second)] == [UDP1, UDP2]
+    return house, first, second
+
+
+def used(house: House, batches: int = 120) -> set[str]:
+    """Return who would get so many batches."""
+    chosen = [house.delivery.next() for _ in range(batches)]
+    return {str(link.upstream) for link in chosen if link}
+
+
+each_other_strategy = pytest.mark.parametrize("strategy", ["rotate", "fastest"])
+
+
+@each_other_strategy
+def test_a_way_that_stands_in_for_another_is_neither_opened_nor_used_beside_it(strategy: str) -> None:
+    house, *_ = resolvers(strategy)
+    extra = house.start(house.upstreams[1], TCP1_AT)  # for an answer that had no room
+    house.open(extra)
+    assert house.plan() == []
+    assert used(house) == {UDP1, UDP2}
+    assert extra.usable, "for what is to be asked there in particular"
+    assert not house.upstreams[0].benched
+
+
+@each_other_strategy
+def test_it_takes_part_when_the_other_way_is_silent_until_that_has_passed_a_trial(strategy: str) -> None:
+    house, first, second = resolvers(strategy)
+    first.doubt = second.doubt = 2
+    first.settle()
+    house.open(house.start(house.upstreams[1], TCP1_AT))
+    house.plan()
+    assert house.upstreams[0].benched
+    assert not house.upstreams[2].benched, "nobody stands in for it yet"
+    second.calm_down(only_probe=False)
+    house.plan()
+    assert used(house) == {TCP1, UDP2}
+    first.answered = 1
+    house.delivery.link_ended(first, "silent", house.now, failed=True)
+    house.now += 1.0
+    second.heard = house.now
+    trial = next(link for link in house.plan() if link.upstream is house.upstreams[0])
+    assert trial.trial
+    house.open(trial)
+    house.plan()
+    assert used(house) == {TCP1, UDP2}
+    house.delivery.trial_passed(trial, house.now)
+    house.plan()
+    assert used(house) == {UDP1, UDP2}
+    assert not house.upstreams[0].benched
+
+
+@each_other_strategy
+def test_a_hiccup_puts_nobody_on_the_bench_for_long(strategy: str) -> None:
+    house, first, _ = resolvers(strategy)
+    first.doubt = 2
+    house.open(house.start(house.upstreams[1], TCP1_AT))
+    house.plan()
+    assert house.upstreams[0].benched
+    first.calm_down(only_probe=False)
+    house.plan()
+    assert not house.upstreams[0].benched
+    assert used(house) == {UDP1, UDP2}
+
+
+@each_other_strategy
+def test_a_way_that_fails_or_hangs_is_stood_in_for(strategy: str) -> None:
+    house = House(UDP1, TCP1, UDP2, TCP2, strategy=strategy, twins=True)
+    house.ask()
+    (first,) = house.plan()
+    house.open(first)
+    house.write(first)
+    (hanging,) = house.plan()
+    assert str(hanging.upstream) == UDP2
+    assert house.plan() == []
+    assert house.delivery.deadline == house.now + HANDOVER
+    house.now += HANDOVER
+    first.heard = house.now
+    (second,) = house.plan()
+    assert str(second.upstream) == TCP2
+    house.open(second)
+    house.plan()
+    assert used(house) == {UDP1, TCP2}
+    house.fail(hanging)
+    house.plan()
+    assert used(house) == {UDP1, TCP2}

@@ -181,6 +181,7 @@ def test_silence_over_tcp_says_nothing_of_udp_at_the_same_address() -> None:
 
 def test_an_upstream_on_trial_is_not_connected_to_once_more() -> None:
     phone = Phone(1)
+    phone.upstreams[0].ready = lambda now: True  # type: ignore[method-assign]
     phone.open(0).trial = True
     assert phone.plan(need=True) == []
 
@@ -191,3 +192,42 @@ def test_a_connection_given_up_for_a_better_one_puts_nobody_on_trial() -> None:
     old.inflight = 1
     old.part("the first comes first")
     assert phone.plan() == []
+
+
+class Sockets(PlainUpstream):
+    """Datagrams, and a greeting that is over: what opens by itself."""
+
+    datagrams = True
+
+    def ready(self, now: float) -> bool:
+        return True
+
+
+def test_what_opens_by_itself_and_was_silent_is_on_trial_however_much_it_is_needed() -> None:
+    phone = Phone(2)
+    phone.upstreams[0] = phone.dialer.upstreams[0] = Sockets(parse_upstream("tls://192.0.2.1"))
+    assert phone.plan(need=True) == [(phone.upstreams[0], A, False)]
+    phone.dialer.attempts.clear()
+    phone.dialer.bench(phone.upstreams[0], phone.now)
+    assert phone.plan(need=True) == [(phone.upstreams[1], B, False)]
+    phone.now += HANDOVER
+    assert phone.plan(need=True) == [(phone.upstreams[0], A, True)]
+    link = phone.dialer.attempts.pop()
+    link.note_open(phone.now)
+    phone.links.append(link)
+    phone.now += HANDOVER
+    assert phone.plan(need=True) == [], "one is enough"
+
+
+def test_a_name_whose_addresses_cannot_be_used_is_looked_up_again_later() -> None:
+    phone = Phone(1)
+    (one,) = phone.upstreams
+    one.addresses = []
+    one.found = lambda hosts: "nobody wants them"  # type: ignore[method-assign]
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]
+    assert phone.dialer.name_found(one, ["192.0.2.1"], "", phone.now) == "nobody wants them"
+    assert phone.dialer.plan([], phone.now, need=True)[1] == []
+    assert phone.now < phone.dialer.deadline < math.inf
+    assert "nobody wants them" in phone.dialer.reason
+    phone.now = phone.dialer.deadline
+    assert phone.dialer.plan([], phone.now, need=True)[1] == [one]

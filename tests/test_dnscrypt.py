@@ -423,7 +423,7 @@ def test_reordered_and_doubled_answers_are_answered_once_each() -> None:
     assert got == [answer_to(query(number)) for number in range(609, 599, -1)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_mutated_packets_never_raise_and_never_get_through(data: st.DataObject) -> None:
     server = Server()
@@ -440,7 +440,7 @@ def test_mutated_packets_never_raise_and_never_get_through(data: st.DataObject) 
     assert codec.receive([whole], 1.02) == [answer_to(query(1))]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.binary(max_size=200) | st.binary(max_size=120).map(lambda data: box.RESOLVER_MAGIC + data)))
 def test_anything_may_come_before_the_certificate_too(packets: list[bytes]) -> None:
     codec = Udp(session(Server()), 0.0)

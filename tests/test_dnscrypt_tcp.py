@@ -295,7 +295,7 @@ def test_what_cannot_be_opened_is_the_end(server: Server) -> None:
         codec.receive([frame(box.RESOLVER_MAGIC + b"no")], 0.3)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=100)), st.booleans())
 def test_hostile_streams_raise_nothing_but_codec_errors(chunks: list[bytes], ready: bool) -> None:
     server = Server(strict=False)

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 import udp2tls
-from _udp2tls import RELEASED, doctor, edns, stamps, wire
+from _udp2tls import RELEASED, doctor, edns, wire
 from _udp2tls.config import BindError, Config, Endpoint, parse_pin, parse_upstream
-from tests import authority, resolver
+from tests import authority, dnscrypt_world, resolver
 from tests.peers import scripted
 from tests.resolver import Connection, World, answer
 
@@ -229,12 +229,13 @@ def test_every_upstream_counts(certs: authority.Authority) -> None:
     assert world.said[-1] == "\n1 of 2 upstreams usable; listening addresses free"
 
 
-def test_dnscrypt_is_not_examined_and_that_is_said(certs: authority.Authority) -> None:
+def test_dnscrypt_is_examined_beside_the_others(certs: authority.Authority) -> None:
+    server = dnscrypt_world.World()
     world = good(certs)
-    server = stamps.Stamp(stamps.Kind.DNSCRYPT, address="192.0.2.1", key=bytes(range(32)), provider="2.cert.example")
-    assert run(world, config(certs, f"tls://192.0.2.53#{authority.NAME}", stamps.format(server))) == 0
-    assert "not examined: DNSCrypt. Try it: udp2tls -u sdns://... --resolve example.com" in verdict(world)
-    assert world.said[-1] == "\n1 of 1 upstreams usable, 1 not examined; listening addresses free"
+    world.tools = replace(world.tools, datagrams=server.datagrams, wall=server.tools.wall)
+    assert run(world, config(certs, server.stamp())) == 0
+    assert "FAILED" in world.text, "there is TLS where DNSCrypt over TCP should be"
+    assert verdict(world).startswith("==> usable over UDP alone")
 
 
 def bind_fails(code: int, taken: Endpoint) -> object:

@@ -176,7 +176,7 @@ def encode(options: list[Option]) -> list[bytes]:
     return [code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data for code, data in options]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(OPTIONS, HOP, RECORDS, RECORDS, RECORDS, st.booleans(), st.randoms(use_true_random=False))
 def test_an_undressed_answer_is_what_a_plain_server_would_have_said(
     own: list[Option], hop: list[bytes], records: list[bytes], front: list[bytes], behind: list[bytes], keep: bool,
@@ -259,7 +259,7 @@ def test_truncate_copes_with_records_that_do_not_add_up() -> None:
     assert cut == b"\x12\x34\x83\x80\0\1\0\0\0\0\0\0" + QUESTION
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 3), st.integers(0, 3), st.booleans())
 def test_hostile_answers_are_malformed_at_worst(tail: bytes, records: int, additional: int, keep: bool) -> None:
     message = answer((b"",) * records, (b"",) * additional) + tail

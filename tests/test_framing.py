@@ -66,7 +66,7 @@ def test_byte_by_byte_gives_the_same_messages(size: int) -> None:
     ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(0, 2500), max_size=12), st.integers(1, 4))
 def test_any_messages_in_any_pieces(messages: list[bytes], cuts: list[int], together: int) -> None:
     """Pieces come one by one and several in one call; empty frames are no messages."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from dnslib import RR, DNSRecord
 
-from _udp2tls import lookup
+from _udp2tls import lookup, system
+from _udp2tls.config import Config, parse_upstream
 
 
 def test_both_families_are_asked_for_and_found() -> None:
@@ -36,4 +38,17 @@ def test_no_address_is_explained() -> None:
     assert lookup.through(servfail, "dns.example") == ([], "the bootstrap resolver says SERVFAIL")
     hosts, reason = lookup.through(lambda message: b"garbage", "dns.example")
     assert hosts == []
-    assert reason.startswith("bootstrap: ")
+    assert reason.startswith("the bootstrap resolver cannot be understood: ")
+    assert lookup.through(servfail, "dns.example", "the upstream") == ([], "the upstream says SERVFAIL")
+
+
+def test_without_bootstrap_resolvers_the_systems_resolver_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(upstreams=(parse_upstream("tls://192.0.2.1"),))
+
+    def nothing(host: str) -> list[str]:
+        raise OSError(-2, f"{host} is not known")
+
+    monkeypatch.setattr(system, "addresses_of", lambda host: ["192.0.2.7"])
+    assert lookup.addresses(None, config, "dns.example") == (["192.0.2.7"], "")
+    monkeypatch.setattr(system, "addresses_of", nothing)
+    assert lookup.addresses(None, config, "x.example") == ([], "the system's resolver says: x.example is not known")

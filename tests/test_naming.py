@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 
 from _udp2tls.config import Config, Endpoint
@@ -21,6 +22,20 @@ def test_what_was_found_is_told_in_the_loop_and_not_in_the_thread() -> None:
     assert upstream.addresses == []
     wishes.get(timeout=WAIT)()
     assert upstream.addresses == [Endpoint("192.0.2.7", 853)]
+
+
+def test_of_a_server_behind_a_relay_the_relays_name_is_looked_up() -> None:
+    asked: list[str] = []
+
+    def find(config: Config, host: str) -> tuple[list[str], str]:
+        asked.append(host)
+        return [], "nothing"
+
+    world = World("tls://dns.example")
+    (service,), (upstream,) = world.forwarder.services, world.upstreams
+    upstream.spec = replace(upstream.spec, relay=Endpoint("relay.example", 443))
+    Naming(find, lambda wish: None).begin(service, upstream).join(WAIT)
+    assert asked == ["relay.example"]
 
 
 def test_all_names_are_looked_up_at_once_and_a_slow_one_holds_up_nobody_for_long() -> None:

@@ -55,8 +55,17 @@ def test_silence_says_more_when_many_wait() -> None:
     path = Path()
     path.sample(0.001)
     assert path.patience(rules.MANY) == rules.LEAST_PATIENCE_OF_MANY < path.patience(1)
-    path.width = 1
-    assert path.patience(1) == path.patience(2) + rules.LEAST_PATIENCE - rules.LEAST_PATIENCE_OF_MANY
+
+
+def test_silence_says_most_of_a_server_known_to_work_on_one_query_at_a_time() -> None:
+    path = Path()
+    path.sample(0.001)
+    path.note_stall(True, 0.0)
+    assert path.patience(1) == rules.LEAST_PATIENCE
+    assert path.patience(2) == rules.LEAST_PATIENCE_BEHIND
+    other = Path()
+    other.scatter(0.0)
+    assert other.patience(2) == rules.LEAST_PATIENCE
 
 
 def test_a_keepalive_value_is_kept_to_with_a_margin_and_a_limit() -> None:
@@ -121,8 +130,9 @@ def test_a_proven_stall_makes_a_server_serial_and_lost_connections_only_in_numbe
     assert other.width == 1
 
 
-def test_a_long_queue_widens_serial_connections_and_only_those() -> None:
+def test_a_queue_with_far_to_go_widens_serial_connections_and_only_those() -> None:
     path = Path()
+    path.note_trip(0.05)
     path.make_room(10_000)
     assert path.width == 0
     path.note_stall(True, 0.0)
@@ -132,6 +142,11 @@ def test_a_long_queue_widens_serial_connections_and_only_those() -> None:
     assert path.width > 10
     path.make_room(0)
     assert path.width == 1
+    near = Path()
+    near.note_trip(0.0005)
+    near.note_stall(True, 0.0)
+    near.make_room(1000)
+    assert near.width == 1
 
 
 def test_what_was_learned_is_forgotten_after_a_while() -> None:

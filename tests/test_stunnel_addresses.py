@@ -90,7 +90,7 @@ def test_local() -> None:
 PIECES = st.sampled_from([":", "::", "1", ".", "53", "[", "]", "*", "/", "a", "ü", " ", "#", "%", "-", "\udcff"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=20) | st.lists(PIECES, max_size=10).map("".join))
 def test_any_text_is_an_address_or_bad(text: str) -> None:
     for read in (addresses.accept, addresses.connect, addresses.local):

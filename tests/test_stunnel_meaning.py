@@ -223,14 +223,14 @@ def harmless(text: str, *, wanted: tuple[str, ...] = ()) -> None:
         made.check()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(TEXTS)
 def test_any_text_is_a_config_error_at_worst(text: str) -> None:
     harmless(text)
     harmless("client = yes\naccept = 53\nconnect = 853\n[a]\n" + text, wanted=("a",))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(HERE.glob("*.conf"))), st.data())
 def test_real_files_that_were_damaged_are_config_errors_at_worst(path: Path, data: st.DataObject) -> None:
     text = path.read_bytes().decode()

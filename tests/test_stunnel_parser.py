@@ -183,7 +183,7 @@ PIECES = st.sampled_from(["[", "]", "=", "\n", "\r", "\0", ";", "#", " ", "\t", 
 TEXTS = st.binary(max_size=60) | st.lists(PIECES, max_size=20).map(lambda parts: "".join(parts).encode())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(TEXTS)
 def test_any_bytes_are_read(data: bytes) -> None:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16, see above

@@ -81,7 +81,7 @@ def test_a_facility_in_a_section_is_explained() -> None:
 READERS: Any = st.sampled_from([option.read for option in TABLE] + [values.global_debug])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(READERS, st.text(max_size=12) | st.from_regex(r"[-+a-zA-Z0-9:.=_]{0,20}", fullmatch=True))
 def test_readers_raise_nothing_else(read: values.Reader, text: str) -> None:
     with contextlib.suppress(Bad):

@@ -334,7 +334,7 @@ def test_garbage_on_a_connection_is_a_protocol_error(session: tls.Session, good:
     assert not isinstance(caught.value, CertificateError)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=200))
 @example(b"\x80")
 def test_random_bytes_raise_codec_errors_at_worst(certs: Authority, data: bytes) -> None:

@@ -29,6 +29,12 @@ def mistake(source: str) -> list[str]:
     return str(caught.value).split("\n")
 
 
+def test_dnscrypt_proxys_name_for_ephemeral_keys_means_the_same() -> None:
+    for name in ("ephemeral_keys", "dnscrypt_ephemeral_keys"):
+        assert toml.parse(f"{name} = true", "file.toml") == {"ephemeral_keys": [("true", "file.toml:1")]}
+    assert "ephemeral_keys cannot be a str" in mistake('ephemeral_keys = "yes"')[0]
+
+
 def test_values_come_as_text_with_their_line() -> None:
     assert toml.parse(GOOD, "file.toml") == {
         "listen": [("127.0.0.1:5353", "file.toml:2"), ("[::1]:5353", "file.toml:2")],
@@ -36,6 +42,27 @@ def test_values_come_as_text_with_their_line() -> None:
         "timeout": [("2.5", "file.toml:5")],
         "log_queries": [("true", "file.toml:6")],
     }
+
+
+def test_entries_of_a_list_carry_their_own_line() -> None:
+    table = toml.parse("listen = [\n  '127.0.0.1',\n  # one more\n  '::1',\n]", "f")
+    assert table["listen"] == [("127.0.0.1", "f:2"), ("::1", "f:4")]
+
+
+def test_a_key_is_not_taken_for_one_of_the_same_name_in_a_table() -> None:
+    said = mistake('# timeout =\nca_file = """\ntimeout = 5"""\ntimeout = []')[0]
+    assert said == "file.toml:4: timeout cannot be a list"
+    assert toml.parse("[static.timeout]\nstamp = 'sdns://'\n", "f") == {}
+
+
+def test_the_tables_of_lists_are_left_to_those_who_know_them() -> None:
+    for name in toml.CATALOG:
+        table = toml.parse(f"timeout = 3\n{name} = []", "f")
+        assert table == {"timeout": [("3", "f:1")]}
+        assert table.document is not None
+        assert table.document.place(name).where == "f:2"
+    assert toml.parse("timeout = 3", "f").document is None
+    assert "server_names, sources, static" in mistake("serverr_names = []")[-1]
 
 
 def test_names_of_other_programs_mean_the_same() -> None:
@@ -155,7 +182,7 @@ LINES = st.sampled_from(
 SOURCES = st.text(max_size=40) | st.lists(LINES, max_size=12).map("".join)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(SOURCES)
 def test_any_text_is_a_config_error_at_worst(source: str) -> None:
     with contextlib.suppress(ConfigError):
@@ -165,7 +192,7 @@ def test_any_text_is_a_config_error_at_worst(source: str) -> None:
                 assert 1 <= int(where.removeprefix("file.toml:")) <= source.count("\n") + 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="'")), max_size=5))
 def test_any_strings_come_through(values: list[str]) -> None:
     source = "pin = [" + ", ".join(f"'{value}'" for value in values) + "]"

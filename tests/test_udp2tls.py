@@ -274,3 +274,20 @@ def test_a_configuration_that_cannot_be_had_changes_nothing() -> None:
     finally:
         forwarder.stop("the test is over")
         runner.join(5)
+
+
+def test_a_chore_is_done_when_it_asked_to_be() -> None:
+    world = World()
+    told: list[float] = []
+
+    def chore(now: float) -> float:
+        if not told or now >= told[-1] + 60:
+            told.append(now)
+        return told[-1] + 60
+
+    world.forwarder.chore = chore
+    world.forwarder._loop.look_soon()
+    began = world.clock.now
+    for _ in range(200):
+        world.later(1)
+    assert [round(at - began) for at in told] == [0, 60, 120, 180]

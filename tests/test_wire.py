@@ -260,7 +260,7 @@ def only_malformed(message: bytes) -> None:
             read(message)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=80), st.sampled_from([b"", b"\0\0\1\0\0\1\0\0\0\0\0\1", b"\0\0\x81\0\0\1\0\2\0\1\0\2"]))
 def test_random_bytes_are_malformed_at_worst(data: bytes, header: bytes) -> None:
     only_malformed((header + data).ljust(wire.HEADER, b"\0"))
@@ -270,7 +270,7 @@ SEEDS = [query(), query(opt(b"\0\x0a\0\x08cookiies")), query(OPT, TSIG), answer(
 EDITS = st.lists(st.tuples(st.integers(4, 200), st.binary(max_size=3), st.integers(0, 3)), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from(SEEDS), EDITS)
 def test_damaged_messages_are_malformed_at_worst(message: bytes, edits: list[tuple[int, bytes, int]]) -> None:
     for at, put, dropped in edits:
@@ -283,7 +283,7 @@ LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=4).filter(lambda 
 TYPES = st.integers(1, 65535).filter(lambda number: number not in (wire.TYPE_AXFR, wire.TYPE_IXFR))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(LABELS, TYPES, st.none() | st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=4))
 def test_valid_queries_parse_to_their_end(
     labels: list[bytes], qtype: int, options: list[tuple[int, bytes]] | None

@@ -140,8 +140,12 @@ class Forwarder:
 
     def cpu(self) -> float:
         """Return the seconds its threads have run."""
-        each = [_read(f"/proc/{pid}/task/{task}/schedstat") for pid in self._pids() for task in _tasks(pid)]
-        return sum(int(text.split()[0]) for text in each if text) / 1e9
+        return sum(self.cpus())
+
+    def cpus(self) -> list[float]:
+        """Return that of each of its processes."""
+        each = [[_read(f"/proc/{pid}/task/{task}/schedstat") for task in _tasks(pid)] for pid in self._pids()]
+        return [sum(int(text.split()[0]) for text in texts if text) / 1e9 for texts in each]
 
 
 def _find(program: str) -> str | None:

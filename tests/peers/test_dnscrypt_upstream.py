@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from _udp2tls import box
-from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted_dnscrypt, sdns, sealing
+from tests.peers import asking, dnscrypt, lossy, programs, relay, scripted, scripted_dnscrypt, sdns, sealing
 from tests.peers.conftest import Start
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -127,6 +128,7 @@ def test_what_relay_and_server_see(dnscrypt_relay: relay.Relay, start: Start) ->
         server.asked.assert_only_from("127.0.0.2")
         dnscrypt_relay.asked.assert_silent_about("secret.n4.test.example")
         assert dnscrypt_relay.asked.sources == {"127.0.0.1"}
+        assert bridge.log.count("are in one network, 127.0.0.0/24") == 1
 
 
 def test_without_its_relay_a_server_is_not_asked(dnscrypt_relay: relay.Relay, start: Start) -> None:
@@ -210,3 +212,70 @@ def test_a_fifth_of_all_packets_may_be_lost(tmp_path: Path, start: Start) -> Non
         way.loss = 0.2
         tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 4))
         assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+
+
+@pytest.mark.parametrize("strategy", ["rotate", "fastest"])
+def test_strategies_use_tcp_only_where_udp_fails(strategy: str, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2) as one, scripted_dnscrypt.DnsCrypt(2) as other:
+        bridge = start("--upstream", one.stamp, "--upstream", other.stamp, "--strategy", strategy)
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 300, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert one.queries
+        assert other.queries
+        assert one.connections + other.connections == 0
+        one.silent_udp = True
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 4))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert one.connections
+        assert other.connections == 0
+        if strategy == "rotate":
+            over_tcp = [packet for packet in one.asked.by("tcp") if packet.note == "sealed"]
+            assert len(over_tcp) > tally.sent / 4, "half of the queries are its share"
+            assert tally.worst < 2.0, tally
+        one.silent_udp = False
+        asyncio.run(asking.Asker.ask(bridge.port, 100, 9))  # by then it has been tried again
+        one.asked.clear()
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 1))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        assert not one.asked.by("tcp"), bridge.log
+        if strategy == "rotate":
+            assert one.asked.by("udp")
+
+
+def client_keys(server: scripted_dnscrypt.DnsCrypt) -> list[bytes]:
+    """Return the clients' public keys that sealed queries brought, each packet's once."""
+    return [data[8:40] for data in {packet.data for packet in server.asked.packets if packet.note == "sealed"}]
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp"])
+def test_each_query_has_a_key_pair_of_its_own_where_that_is_wished(way: str, start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2) as server:
+        upstream = ("--upstream", server.stamp + ("?tcp" if way == "tcp" else ""))
+        bridge = start(*upstream, "--ephemeral-keys")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 100, 1))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        keys = client_keys(server)
+        assert len(keys) >= tally.sent
+        assert len(set(keys)) == len(keys)
+        assert server.asked.by(way)
+        server.asked.clear()
+        tally = asyncio.run(asking.Asker.ask(start(*upstream).port, 100, 1))
+        assert tally.right == tally.sent
+        assert len(client_keys(server)) >= tally.sent
+        assert len(set(client_keys(server))) == 1, "else one, until the certificate is asked for again"
+
+
+def test_after_a_change_of_network_nobody_is_known_by_the_key(start: Start) -> None:
+    with scripted_dnscrypt.DnsCrypt(2) as server:
+        bridge = start("--upstream", server.stamp)
+        assert_right(bridge, "n1.test.example")
+        before = set(client_keys(server))
+        bridge.signal(signal.SIGSTOP)
+        bridge.signal(signal.SIGCONT)
+        scripted.wait_until(lambda: "made anew" in bridge.log)
+        server.asked.clear()
+        assert_right(bridge, "n2.test.example")
+        after = set(client_keys(server))
+        assert before
+        assert after
+        assert not before & after, bridge.log

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import authority
-from tests.peers import programs
+from tests.peers import dnscrypt, programs, relay, scripted_dnscrypt, sdns
 
 pytestmark = pytest.mark.peers
 
@@ -85,3 +85,89 @@ def test_a_bare_checkout_says_which_package_has_the_pins(certs: authority.Author
     assert "commonName=dot.test.example" in done.stdout
     assert "sha256/" not in done.stdout
     assert done.stderr == ""
+
+
+def examine(stamp: str) -> tuple[int, str]:
+    """Return the exit status and the report, every row on one line."""
+    done = programs.run_forwarder("--doctor", "--listen", f"127.0.0.1:{programs.free_port()}", "--upstream", stamp)
+    assert done.stderr == ""
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+    return done.returncode, " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "connections"), [(0, "persistent, several queries at once: 8 answered in order"),
+                                   (100, "persistent, several queries at once: 8 answered")],
+)  # fmt: skip
+def test_dnsdist_speaks_dnscrypt_and_gives_no_certificate_over_tcp(
+    in_flight: int, connections: str, tmp_path: Path
+) -> None:
+    with dnscrypt.DnsCrypt(tmp_path, in_flight=in_flight) as server:
+        status, said = examine(server.stamp)
+    assert status == 0, said
+    for part in (
+        f"provider {server.provider} key {server.provider_key.hex()}", "UDP a certificate in",
+        "NOERROR to the query for the root's NS, in", "padding queries of at least 448 bytes",
+        "certificate 1 es_version 1 serial 1 cipher X25519-XSalsa20Poly1305 valid",
+        "certificate 2 es_version 2 serial 2 cipher X25519-XChaCha20Poly1305 valid", "used no: there is a better one",
+        "used yes clock this machine's agrees with the certificates", "no certificate that way NOERROR",
+        f"connections {connections}", "==> usable 1 of 1 upstreams usable",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_through_a_relay_the_server_never_sees_us(tmp_path: Path, dnscrypt_relay: relay.Relay) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, host="127.0.1.3") as server:
+        stamp = f"{dnscrypt_relay.stamp}/{server.stamp.removeprefix('sdns://')}"
+        status, said = examine(stamp)
+        assert status == 0, said
+        server.asked.assert_only_from("127.0.0.2")
+        assert f"relay everything goes to 127.0.0.1:{dnscrypt_relay.port}, nothing to 127.0.1.3 itself provider" in said
+        assert "connections one query a connection, then the server closes" in said
+        assert "TCP connected in" in said
+        dnscrypt_relay.silent = True
+        status, said = examine(stamp)
+        assert status == 1
+        assert "name another relay. The server itself was not asked" in said
+        server.asked.assert_only_from("127.0.0.2")
+    with dnscrypt.DnsCrypt(tmp_path, host="127.0.0.3") as dnsdist, relay.Relay() as way:
+        status, said = examine(f"{way.stamp}/{dnsdist.stamp.removeprefix('sdns://')}")
+        assert status == 0, said
+        assert "are in one network, 127.0.0.0/24" in said
+        assert dnsdist.clients() == {"127.0.0.2"}
+
+
+def test_a_stamp_with_the_wrong_key_or_name_is_found_out(tmp_path: Path) -> None:
+    with dnscrypt.DnsCrypt(tmp_path) as server:
+        status, said = examine(sdns.dnscrypt(server.address, bytes(range(32)), server.provider))
+        assert status == 1
+        assert "used no: not signed by the provider's key" in said
+        assert "NOT usable: no usable certificate: a certificate is not signed by the provider's key" in said
+        assert server.clients() == set()
+        status, said = examine(sdns.dnscrypt(server.address, server.provider_key, "2.dnscrypt-cert.other.example"))
+        assert status == 1
+        assert "A server may also say nothing to a provider's name that is not its own" in said
+
+
+@pytest.mark.parametrize(
+    ("manners", "connections"),
+    [("one-shot", "one query a connection, then the server closes"), ("serial", "8 answered in order"),
+     ("together", "8 answered"), ("repeats", "one query at a time: it repeats")],
+)  # fmt: skip
+def test_where_udp_is_blocked_tcp_is_described(manners: str, connections: str) -> None:
+    with scripted_dnscrypt.DnsCrypt(2, manners=manners) as server:
+        server.silent_udp = True
+        status, said = examine(server.stamp)
+    assert status == 0, said
+    assert "UDP FAILED: no certificate: no reply within 5 s" in said
+    assert connections in said
+    assert f"usable over TCP alone: UDP to port {server.port} is blocked or dead; write ?tcp after the stamp" in said
+
+
+def test_expired_certificates_make_the_clock_suspect() -> None:
+    with scripted_dnscrypt.DnsCrypt(2, lifetime=-1000) as server:
+        status, said = examine(server.stamp)
+        assert server.queries == []
+    assert status == 1
+    assert "EXPIRED" in said
+    assert "set the clock if it is wrong" in said

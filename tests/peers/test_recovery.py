@@ -10,6 +10,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,15 +34,28 @@ def answered(port: int, name: str = "n3.test.example") -> bool:
     return asking.is_right(message, answer)
 
 
-@pytest.mark.parametrize("name", ["dnsdist", "unbound"])
-def test_an_upstream_that_crashes_every_two_seconds_costs_hardly_an_answer(
-    name: str, certs: authority.Authority, start: Start, tmp_path: Path, long_run: bool
-) -> None:
+@dataclass(frozen=True)
+class Crashes:
+    """What clients and forwarder saw of a server that crashed again and again."""
+
+    tally: asking.Tally
+    answered_then: bool
+    alive: bool
+    files: tuple[int, int]  # open before and after
+
+
+CRASHING = ["dnsdist", "unbound"]
+
+
+@pytest.fixture(scope="module")
+def crashes(
+    certs: authority.Authority, tmp_path_factory: pytest.TempPathFactory, long_run: bool
+) -> dict[str, Crashes]:
+    """Let both servers crash every two seconds, each behind its own forwarder, at the same time."""
     seconds = 30 if long_run else 10
-    with programs.SERVERS[name](certs, tmp_path) as server:
-        bridge = start(*programs.upstream(server.port))
-        assert answered(bridge.port)
-        files = bridge.open_files()
+
+    async def run(server: programs.Program, bridge: programs.Program) -> Crashes:
+        before = bridge.open_files()
 
         async def crash() -> None:
             while True:
@@ -48,27 +63,47 @@ def test_an_upstream_that_crashes_every_two_seconds_costs_hardly_an_answer(
                 await asyncio.to_thread(server.kill)
                 await asyncio.to_thread(server.start)
 
-        async def run() -> asking.Tally:
-            crashing = asyncio.create_task(crash())
-            try:
-                return await asking.Asker.ask(bridge.port, 200, seconds)
-            finally:
-                crashing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await crashing
-
-        tally = asyncio.run(run())
+        crashing = asyncio.create_task(crash())
+        try:
+            tally = await asking.Asker.ask(bridge.port, 200, seconds)
+        finally:
+            crashing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await crashing
         if not server.alive:
-            server.start()
-        assert answered(bridge.port)
-        print(f"{name}: {tally}; open files {files} before, {bridge.open_files()} after")
-        assert bridge.alive
-        assert tally.unanswered == 0
-        assert tally.worst < CLIENTS_PATIENCE
-        assert tally.wrong == []
-        assert tally.stray == []
-        assert tally.right_share >= 0.99
-        assert bridge.open_files() <= files + 1
+            await asyncio.to_thread(server.start)
+        right = await asyncio.to_thread(answered, bridge.port)
+        return Crashes(tally, right, bridge.alive, (before, bridge.open_files()))
+
+    async def run_all(pairs: list[tuple[programs.Program, programs.Program]]) -> list[Crashes]:
+        return await asyncio.gather(*(run(*pair) for pair in pairs))
+
+    with contextlib.ExitStack() as stack:
+        pairs = []
+        for name in CRASHING:
+            server = stack.enter_context(programs.SERVERS[name](certs, tmp_path_factory.mktemp(name)))
+            folder = tmp_path_factory.mktemp("udp2tls")
+            bridge = programs.forwarder(folder, "--ca-file", certs.ca_file, *programs.upstream(server.port))
+            pairs.append((server, stack.enter_context(bridge)))
+            assert answered(bridge.port)
+        return dict(zip(CRASHING, asyncio.run(run_all(pairs))))
+
+
+@pytest.mark.parametrize("name", CRASHING)
+def test_an_upstream_that_crashes_every_two_seconds_costs_hardly_an_answer(
+    name: str, crashes: dict[str, Crashes]
+) -> None:
+    saw = crashes[name]
+    tally = saw.tally
+    print(f"{name}: {tally}; open files before and after: {saw.files}")
+    assert saw.answered_then
+    assert saw.alive
+    assert tally.unanswered == 0
+    assert tally.worst < CLIENTS_PATIENCE
+    assert tally.wrong == []
+    assert tally.stray == []
+    assert tally.right_share >= 0.99
+    assert saw.files[1] <= saw.files[0] + 1
 
 
 def test_a_server_that_closes_after_each_answer_still_answers_everything(
@@ -304,26 +339,43 @@ def test_in_an_outage_every_query_gets_a_reason_in_time_and_its_end_is_noticed(
         assert answered(bridge.port)
 
 
-@pytest.mark.parametrize("waiting", [True, False], ids=["queries-wait-meanwhile", "nobody-asks-meanwhile"])
-def test_the_first_query_after_an_outage_is_answered(waiting: bool, certs: authority.Authority, start: Start) -> None:
-    port = programs.free_port()
-    bridge = start(*programs.upstream(port))
-    stop = threading.Event()
-    thread = threading.Thread(target=_ask_again_and_again, args=(bridge.port, stop))
-    begin = time.monotonic()
-    message = asking.make_query("www.test.example", opt=asking.opt_record())
-    assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
-    assert time.monotonic() - begin < CLIENTS_PATIENCE
-    if waiting:
-        thread.start()
-        time.sleep(3)
-    try:
-        with scripted.Server(scripted.serve, scripted.good_context(certs), port):
-            assert answered(bridge.port)
-    finally:
-        stop.set()
+@pytest.fixture(scope="module")
+def after_outages(certs: authority.Authority, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bool]:
+    """Live through an outage twice at once, once while queries wait; return whether the first query after it is
+    answered."""
+
+    def live_through(waiting: bool, bridge: programs.Program, port: int) -> bool:
+        stop = threading.Event()
+        thread = threading.Thread(target=_ask_again_and_again, args=(bridge.port, stop))
+        begin = time.monotonic()
+        message = asking.make_query("www.test.example", opt=asking.opt_record())
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert time.monotonic() - begin < CLIENTS_PATIENCE
         if waiting:
-            thread.join(20)
+            thread.start()
+            time.sleep(3)
+        try:
+            with scripted.Server(scripted.serve, scripted.good_context(certs), port):
+                return answered(bridge.port)
+        finally:
+            stop.set()
+            if waiting:
+                thread.join(20)
+
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor())
+        asked = {}
+        for waiting in True, False:
+            port = programs.free_port()
+            folder = tmp_path_factory.mktemp("udp2tls")
+            bridge = programs.forwarder(folder, "--ca-file", certs.ca_file, *programs.upstream(port))
+            asked[waiting] = pool.submit(live_through, waiting, stack.enter_context(bridge), port)
+        return {waiting: future.result() for waiting, future in asked.items()}
+
+
+@pytest.mark.parametrize("waiting", [True, False], ids=["queries-wait-meanwhile", "nobody-asks-meanwhile"])
+def test_the_first_query_after_an_outage_is_answered(waiting: bool, after_outages: dict[bool, bool]) -> None:
+    assert after_outages[waiting]
 
 
 def _ask_again_and_again(port: int, stop: threading.Event) -> None:

@@ -18,7 +18,6 @@ from tests.windows import obtain
 from tests.windows.wine import Wine, kill, windows_path
 
 ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".wine-cache"
 
 # Left out: what builds a wheel (Wine 8 has no CopyFile2), what needs Linux's openssl, and stunnel's ways.
 SUITE = (
@@ -166,16 +165,15 @@ def bad_configuration(nssm: Nssm) -> None:
 
 def main() -> int:
     try:
-        obtain.wine()
-        obtain.python_and_nssm(CACHE)
+        obtain.everything()
     except obtain.Unobtainable as error:
         print(f"SKIPPED: nothing was tested on Windows, for a download failed:\n{error}")
         return 0
-    folder = Path(tempfile.mkdtemp(prefix="run ", dir=CACHE))
+    folder = Path(tempfile.mkdtemp(prefix="run ", dir=obtain.CACHE))
     try:
         certs = authority.make(folder)
         with (
-            Wine(CACHE, folder / "prefix") as wine,
+            Wine(obtain.CACHE, folder / "prefix") as wine,
             scripted.Server(scripted.serve, scripted.good_context(certs)) as server,
         ):
             said = wine.run(wine.python, "-c", "import ssl, sys; print(sys.version, ssl.OPENSSL_VERSION, sep=', ')")[1]

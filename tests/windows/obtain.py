@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
+CACHE = HERE.parents[1] / ".wine-cache"
 
 # Of nssm.exe 2.24-101, 64 bits, as its author published it.
 NSSM = "eee9c44c29c2be011f1f1e43bb8c3fca888cb81053022ec5a0060035de16d848"
@@ -23,6 +24,12 @@ PYTHON = "Python 3.13"
 
 class Unobtainable(Exception):
     """Something could not be downloaded."""
+
+
+def everything() -> None:
+    """Get what is not here yet. Raises Unobtainable."""
+    wine()
+    python_and_nssm(CACHE)
 
 
 def wine() -> None:
@@ -83,3 +90,10 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
         raise Unobtainable(f"{command[0]} took too long") from None
     if done.returncode:
         raise Unobtainable(f"{' '.join(command)}: {(done.stdout + done.stderr)[-800:]}")
+
+
+if __name__ == "__main__":
+    try:
+        everything()
+    except Unobtainable as error:
+        print(f"not now: {error}")  # the run tries again, and says that it is skipped
