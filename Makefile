@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo run test test-shape test-windows get-windows check bench bench-compare bench-peers bench-scale faults clean
+.PHONY: demo run test test-shape test-windows check bench bench-compare bench-peers bench-scale faults clean
 
 demo: $(VENV)/run
 	@$(BIN)/udp2tls --demo $(ARGS)
@@ -21,13 +21,10 @@ test: $(VENV)/test
 test-shape: $(VENV)/test
 	$(BIN)/python -m pytest -p tests.shape tests/test_*.py tests/peers/test_command_line.py tests/peers/test_servers.py $(ARGS)
 
-# Windows' own Python and nssm under Wine: tests/windows. Downloads 130 MB the first time.
+# Windows' own Python and nssm under Wine: tests/windows; ARGS=--suite or --no-suite for half of it.
+# Downloads 130 MB the first time.
 test-windows: $(VENV)/test
-	timeout --kill-after=10 300 $(BIN)/python -m tests.windows
-
-# Only what it downloads.
-get-windows: $(VENV)/test
-	$(BIN)/python -m tests.windows.obtain
+	timeout --kill-after=10 300 $(BIN)/python -m tests.windows $(ARGS)
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

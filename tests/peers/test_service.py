@@ -26,7 +26,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def bound(kind: socket.SocketKind, port: int = 0) -> socket.socket:
+def bound(kind: socket.SocketKind, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, kind)
     sock.bind(("127.0.0.1", port))
     if kind == socket.SOCK_STREAM:
@@ -37,15 +37,15 @@ def bound(kind: socket.SocketKind, port: int = 0) -> socket.socket:
 def test_sockets_from_systemd_are_served_and_it_is_told_when_all_is_ready(
     certs: authority.Authority, tmp_path: Path
 ) -> None:
+    port = programs.free_port()
     with (
         scripted.Server(scripted.serve, scripted.good_context(certs)) as server,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        bound(socket.SOCK_DGRAM) as udp,
-        bound(socket.SOCK_STREAM, udp.getsockname()[1]) as tcp,
+        bound(socket.SOCK_DGRAM, port) as udp,
+        bound(socket.SOCK_STREAM, port) as tcp,
     ):
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(10)
-        port = udp.getsockname()[1]
         environment = programs.clean_environment(
             LISTEN_FDS="2", LISTEN_FDNAMES="dns:dns", NOTIFY_SOCKET=str(tmp_path / "notify")
         )

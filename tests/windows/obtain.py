@@ -90,10 +90,3 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
         raise Unobtainable(f"{command[0]} took too long") from None
     if done.returncode:
         raise Unobtainable(f"{' '.join(command)}: {(done.stdout + done.stderr)[-800:]}")
-
-
-if __name__ == "__main__":
-    try:
-        everything()
-    except Unobtainable as error:
-        print(f"not now: {error}")  # the run tries again, and says that it is skipped
