@@ -40,8 +40,9 @@ HANDOVER = 0.25
 
 # A SYN that got lost is sent again after one second, then three: by then another one is faster.
 # Attempts and silent connections at once to one address; it is given up when those are.
-# Of UDP sockets one is enough: the codec itself sends again.
-REATTEMPT, MAX_ATTEMPTS = 1.0, 3
+# Of UDP sockets one is enough: the codec itself sends again. Where there is another upstream
+# to turn to, two connections to which it said nothing are.
+REATTEMPT, MAX_ATTEMPTS, MAX_BESIDE_OTHERS = 1.0, 3, 2
 
 # One name look-up that finds nothing is given up after this, as a connection would be.
 LOOKUP_LIMIT = 3.5
@@ -189,12 +190,15 @@ class Dialer:
         return [link for link in self.attempts if link.upstream is upstream]
 
     def _next_address(self, upstream: Upstream, began: list[float], now: float) -> Endpoint | None:
+        most = 1 if upstream.datagrams else MAX_ATTEMPTS
+        enough = MAX_BESIDE_OTHERS if len(self.upstreams) > 1 else most
         for address in upstream.addresses:
             tries = [link.started for link in self.attempts if link.address == address and link.upstream is upstream]
+            silent = self._silent[upstream, address]
             rest_until = upstream.path_of(address).retry_at
             if rest_until > now:
                 self._look_again(rest_until)
-            elif len(tries) + self._silent[upstream, address] >= (1 if upstream.datagrams else MAX_ATTEMPTS):
+            elif silent >= enough or len(tries) + silent >= most:
                 continue
             elif tries and max(tries) + REATTEMPT > now:
                 self._look_again(max(tries) + REATTEMPT)

@@ -208,6 +208,19 @@ def test_better_upstreams_are_tried_again_from_one_that_takes_one_query_a_connec
     assert phone.plan() == [(phone.upstreams[0], A, True)]
 
 
+def test_an_upstream_that_is_silent_on_two_connections_is_left_for_another() -> None:
+    phone = Phone(2)
+    phone.open(0).doubt = DOUBTED
+    assert phone.plan(need=True) == [(phone.upstreams[0], A, False)]
+    phone.dialer.attempts.clear()
+    phone.open(0).doubt = DOUBTED
+    assert phone.plan(need=True) == [(phone.upstreams[1], B, False)]
+    alone = Phone(1)
+    for _ in range(2):
+        alone.open(0).doubt = DOUBTED
+    assert alone.plan(need=True) == [(alone.upstreams[0], A, False)]
+
+
 def test_silence_over_tcp_says_nothing_of_udp_at_the_same_address() -> None:
     phone = Phone(1)
     other = PlainUpstream(parse_upstream("tls://192.0.2.1"))

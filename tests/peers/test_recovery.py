@@ -278,7 +278,10 @@ def test_the_second_upstream_takes_over(
         second = stack.enter_context(scripted.Server(scripted.serve, scripted.good_context(certs)))
         bridge = start(*programs.upstream(port), *programs.upstream(second.port))
         for serial in range(3):
+            asked = time.monotonic()
             assert answered(bridge.port, asking.numbered(serial))
+            # A resolver that is silent has two connections' time to say something.
+            assert time.monotonic() - asked < 1.5
         assert len(second.queries) == 3
 
 
