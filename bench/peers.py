@@ -200,9 +200,14 @@ def _version(name: str) -> str:
 
 
 def _revision() -> str:
-    """Say which udp2tls it was; "" where there is no git."""
-    command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=recipes.CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
+    """Say which udp2tls it was, "-dirty" if it had other Python than that; "" where there is no git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=recipes.CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def _machine() -> dict[str, Any]:
