@@ -36,6 +36,24 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def compared(results: Sequence[Result]) -> list[Result]:
+    """Return those of scenarios that more than one of the forwarders can be put to."""
+    names = dict.fromkeys(result.forwarder for result in results)
+    needs = {one.name: one.needs for one in registry.scenarios()}
+    return [one for one in results if sum(forwarders.can(name, needs.get(one.scenario, "")) for name in names) > 1]
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return the README's part: the table of what is compared, and how many there are besides."""
+    shared = compared(results)
+    rest = [one for one in results if one not in shared]
+    if not shared or not rest:
+        return table(results)
+    passed = f"{sum(one.passed for one in rest)} of {len(rest)} scenarios passed"
+    link = "[RESULTS.md](tests/faults/RESULTS.md)"
+    return f"{table(shared)}\nBesides, {passed} that udp2tls alone can be put to, with DNSCrypt: {link}.\n"
+
+
 def failures(results: Sequence[Result]) -> str:
     """Return a list of what failed, with its figures."""
     return "".join(
@@ -51,7 +69,8 @@ def write(results: Sequence[Result]) -> None:
     FILE.write_text(
         f"""# Results
 
-Written by `make faults PEERS=1` on {today}; not to be edited. {versions};
+Written by `make faults PEERS=1` on {today}, from the last run of each scenario with each forwarder; not to be
+edited. {versions};
 Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} processors.
 What each scenario does and asks for is in [its docstring](scenarios/).
 
@@ -63,7 +82,7 @@ What each scenario does and asks for is in [its docstring](scenarios/).
     )
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}{table(results)}{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}{summary(results)}{END}{after}", encoding="utf-8")
 
 
 def _row(*cells: str) -> str:

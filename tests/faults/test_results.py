@@ -43,3 +43,13 @@ def test_of_several_runs_the_last_one_of_each_scenario_counts(tmp_path: Path) ->
         file.write_text(json.dumps([dataclasses.asdict(one) for one in run]))
         files.append(str(file))
     assert _together(files) == [result("udp2tls", SECURE), result("udp2tls", SEALED), result("unbound", SECURE)]
+
+
+def test_the_readme_compares_and_says_what_else_there_is() -> None:
+    found = [result("udp2tls", SECURE), result("udp2tls", SEALED), result("unbound", SECURE, passed=False)]
+    said = results.summary(found).splitlines()
+    assert said[:4] == results.table([found[0], found[2]]).splitlines()
+    assert said[3] == "|  | passed | **1 of 1** | **0 of 1** |"
+    assert said[5].startswith("Besides, 1 of 1 scenarios passed that udp2tls alone can be put to, with DNSCrypt")
+    alone = [result("udp2tls", SECURE), result("udp2tls", SEALED)]
+    assert results.summary(alone) == results.table(alone)
