@@ -215,12 +215,14 @@ class Dialer:
             return
         if not since and not any(self._hung_up(way) for way in ways):
             return
+        began = [link.started for link in self._attempts_of(fetcher)]
         if not urgent:
+            if began:
+                return
             if fetcher.trials.retry_at > now:
                 self._look_again(fetcher.trials.retry_at)
                 return
             self._trial_failed(fetcher, now)
-        began = [link.started for link in self._attempts_of(fetcher)]
         if address := self._next_address(fetcher, began, now):
             calls.append((fetcher, address, False))
 

@@ -2,9 +2,9 @@
 
 Owns what ``via`` may say, which relays of the lists ``*`` stands for, and their order. A server
 with a route is asked through relays or not at all (but for its certificate, where the file says
-so: see ``direct``): each way made here has one, and where
-none remains that is a mistake, or a server less. One relay is one upstream, and the next one
-stands in for it, as one upstream stands in for another.
+so: see ``direct``): each way made here has one, and where none remains that is a mistake, or a
+server less. One relay is one upstream, and the next one stands in for it, as one upstream stands
+in for another.
 
 A relay at the server's own address would see who asks and what: it is left out. In the same
 network, or run by the same operator, it may: ``*`` leaves it out, by name it is a warning. Who

@@ -18,7 +18,7 @@ from _udp2tls.dialer import LAST_RESORT
 from _udp2tls.direct import Direct, Fetch
 from _udp2tls.provider import Provider
 from tests import provider as peers
-from tests.fakes import CLIENT, Clock, Selector, Tcp, Udp, answer, query
+from tests.fakes import CLIENT, Clock, PlainUpstream, Selector, Tcp, Udp, answer, query
 from udp2tls import Forwarder
 
 SERVER, FIRST, SECOND = Endpoint("192.0.2.1", 8443), Endpoint("198.51.100.1", 443), Endpoint("203.0.113.1", 443)
@@ -72,12 +72,14 @@ class World:
         self.only_udp: set[Endpoint] = set()
         self.only_tcp: set[Endpoint] = set()
         self.sealed: list[tuple[Endpoint, bytes]] = []  # queries that the server opened, and who brought them
+        self.others = 0  # queries that another server answered
         self.socks: list[Sock] = []
+        config = Config(upstreams=specs, listen=(), strategy=strategy)
+        built = upstream.build(config, self.wall)
         self.forwarder = Forwarder(
-            Config(upstreams=specs, listen=(), strategy=strategy), clock=self.clock, sleep=lambda seconds: None,
-            selector=self.selector, rng=random.Random(1), open_stream=self._open, wall=self.wall,
-            route=lambda address: self.local,
-            upstreams=upstream.build(Config(upstreams=specs, listen=(), strategy=strategy), self.wall),
+            config, clock=self.clock, sleep=lambda seconds: None, selector=self.selector, rng=random.Random(1),
+            open_stream=self._open, wall=self.wall, route=lambda address: self.local,
+            upstreams=[one if one.spec.key else PlainUpstream(one.spec) for one in built],
         )  # fmt: skip
         for sock in list(self.selector.keys):
             self.selector.unregister(sock)
@@ -98,7 +100,11 @@ class World:
 
     def come(self, sock: Sock, packet: bytes) -> None:
         deaf = self.only_tcp if sock.datagrams else self.only_udp
-        if sock.address in self.dead | deaf or sock.address == OTHER:
+        if sock.address in self.dead | deaf:
+            return
+        if sock.address == OTHER:
+            self.others += 1
+            sock.say(answer(packet))
             return
         if sock.address != SERVER:
             assert packet.startswith(PREFIX)
@@ -236,26 +242,52 @@ def test_a_certificate_that_is_over_is_replaced_on_the_connection_that_is_open()
 
 
 @pytest.mark.parametrize("strategy", ["ordered", "rotate", "fastest"])
-def test_it_is_no_upstream(strategy: str) -> None:
-    """It counts nowhere, and while another server answers this one still gets its certificate."""
-    dot = parse_upstream(f"tls://{OTHER.host}")
-    world = World(spec(), dot, strategy=strategy)
+def test_it_is_no_upstream_and_serves_its_server_while_another_answers(strategy: str) -> None:
+    world = World(spec(), parse_upstream(f"tls://{OTHER.host}"), strategy=strategy)
     delivery = world.forwarder.delivery
-    assert not any(isinstance(one, Direct) for one in delivery.upstreams)
-    assert world.ask(4.0) == 1
+    assert world.ask(1.0) == 1
+    assert world.others == 1
+    assert world.connections == 0
+    for _ in range(40):
+        assert world.ask(0.5) == 1
+        assert not any(isinstance(link.upstream, Direct) for link in delivery.links)
+    assert len(world.direct()) == 1
+    assert len(world.sealed) > 20 if strategy == "ordered" else world.sealed
+    assert len(delivery.upstreams) == 3
     assert not any("certificate alone" in one for one in world.forwarder.statistics()["upstreams"])
-    assert not any(isinstance(link.upstream, Direct) for link in delivery.links)
+
+
+def test_a_server_that_nobody_needs_now_is_not_asked() -> None:
+    world = World(parse_upstream(f"tls://{OTHER.host}"), spec())
+    for _ in range(40):
+        assert world.ask(0.5) == 1
+    assert world.connections == 0
+    world.refuses.add(OTHER)
+    for sock in world.socks:
+        sock.error = ConnectionResetError(104, "injected")
+    world.ask(3.0)
+    assert world.ask(1.0) == 1
+    assert len(world.direct()) == 1
+
+
+def test_a_server_that_gives_no_certificate_is_asked_ever_more_rarely_while_another_answers() -> None:
+    world = World(spec(), parse_upstream(f"tls://{OTHER.host}"))
+    world.bare.add(SERVER)
+    assert world.ask(1.0) == 1
+    for _ in range(240):
+        assert world.ask(0.5) == 1
+    assert 2 < world.connections < 40
     assert world.direct()
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_when_the_relay_brings_it_after_all_the_server_is_left_alone(first: bool) -> None:
-    world = World(*([spec(), parse_upstream("tls://192.0.2.77")] if first else [spec()]))
+@pytest.mark.parametrize("others", [0, 1])
+def test_when_the_relay_brings_it_after_all_the_server_is_left_alone(others: int) -> None:
+    world = World(spec(), *[parse_upstream(f"tls://{OTHER.host}")] * others)
     world.bare.add(SERVER)
-    world.ask(LAST_RESORT + 0.2)
+    assert world.ask(LAST_RESORT + 0.2) == others
     assert world.connections
     world.bare.discard(FIRST)
-    assert world.ask(2.0) == 2
+    assert world.ask(2.0) == 2 - others
     before = len(world.direct())
     assert all(sock.closed for sock in world.socks if sock.address == SERVER)
     assert world.ask(20.0) == 1
