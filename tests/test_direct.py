@@ -270,6 +270,21 @@ def test_a_server_that_nobody_needs_now_is_not_asked() -> None:
     assert len(world.direct()) == 1
 
 
+def test_when_a_better_upstream_is_back_a_server_that_stood_in_for_it_is_asked_no_more() -> None:
+    world = World(parse_upstream(f"tls://{OTHER.host}"), spec())
+    world.refuses.add(OTHER)
+    world.hangs_up.add(FIRST)
+    world.bare.add(SERVER)
+    world.ask(6.0)
+    assert world.connections
+    world.refuses.clear()
+    world.ask(10.0)
+    before = world.connections
+    for _ in range(60):
+        assert world.ask(0.5) == 1
+    assert world.connections == before
+
+
 def test_a_server_that_gives_no_certificate_is_asked_ever_more_rarely_while_another_answers() -> None:
     world = World(spec(), parse_upstream(f"tls://{OTHER.host}"))
     world.bare.add(SERVER)
