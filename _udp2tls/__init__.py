@@ -15,6 +15,7 @@ The rooms, from the wire upwards:
     relay      what stands before a DNSCrypt packet so that a relay passes it on
     dnscrypt   DNSCrypt over UDP
     dnscrypt_tcp  DNSCrypt over TCP
+    direct     a certificate asked of a DNSCrypt server itself, where no relay brings it
     resolver   a DNSCrypt resolver as an upstream, or rather two: UDP, TCP
     pending    the queries that wait for an answer, and who waits for them
     upstream   one upstream: its addresses, what was learned about it; makes codecs

@@ -118,6 +118,11 @@ class _Chooser:
         self._say_unused_routes()
         if not specs:
             raise self._nothing()
+        if self.wanted.direct_certificates and any(one.direct_certificate for one in specs):
+            self.warnings.append(
+                f"{self.wanted.direct_certificates.where}: direct_cert_fallback = true: where no relay brings a"
+                " server's certificate, the server is asked for it directly and sees your address"
+            )
         return replace(
             self.base, upstreams=tuple(dict.fromkeys(specs)), lines=tuple(self.lines), notes=tuple(self.notes),
             warnings=tuple(dict.fromkeys((*self.warnings, *self.routes.warnings))),

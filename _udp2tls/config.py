@@ -131,6 +131,7 @@ class UpstreamSpec:
     key: bytes = b""  # with DNSCrypt, the provider's public key
     relay: Endpoint | None = None  # with DNSCrypt, ask through it; its host may be a name
     prefer_tcp: bool = False  # with DNSCrypt
+    direct_certificate: bool = False  # with a relay: its certificate may be asked for without, if that fails
 
     @property
     def target(self) -> Endpoint:

@@ -63,6 +63,7 @@ class Delivery:
         self._strategy = strategy
         self._in_turn = 0  # so many of the links, from the first on, have their turn
         self._with_reserves = strategy != "ordered" and any(one.stands_in_for for one in self.upstreams)
+        self._lapses = any(one.timed for one in self.upstreams)
         self._pending = pending
         self._turn = 0
         self._sent_before = 0  # on links that have ended
@@ -148,12 +149,14 @@ class Delivery:
             self._find_spares(trusted)
         waiting = self.waiting()
         trusted = [link for link in trusted if not (link.path.capacity and link.sent >= link.path.capacity)]
+        if self._lapses:  # who waits for a certificate to be replaced that is over is not to be relied on
+            trusted = [link for link in trusted if not link.upstream.timed or link.upstream.ready(now)]
         self.hedge.earn(self._sent_before + sum(link.sent for link in self.links), now)
         calls, look_up = self.dialer.plan(
             self.links, now,
             need=not trusted and (waiting or any(link.doubt == DOUBTED and link.inflight for link in self.links)),
             more=len(self.unsent) if waiting and trusted and all(link.path.limited for link in trusted) else 0,
-            elsewhere=self.opinions.wanted(self.links) if self.opinions.waiting else (),
+            elsewhere=self.opinions.wanted(self.links) if self.opinions.waiting else (), waiting=waiting,
         )  # fmt: skip
         self.deadline = min(self.deadline, self.dialer.deadline)
         return calls, look_up
@@ -249,6 +252,8 @@ class Delivery:
 
     def _in_vain(self, attempt: Link, opened: Link, rank: int) -> bool:
         """True when nobody needs ``attempt`` now that ``opened`` is open."""
+        if opened.upstream in attempt.upstream.fetches_for:
+            return True
         if attempt.upstream is opened.upstream:
             return not (attempt.address == opened.address and opened.path.limited)
         return self._strategy == "ordered" and self._rank_of(attempt) > rank and not self.opinions.waiting
@@ -265,6 +270,10 @@ class Delivery:
                 link.upstream.addresses = []  # to be looked up for the next connection
         if link.probe:
             self._pending.drop(link.probe)
+        if link.upstream.fetches_for:
+            for other in (*self.dialer.attempts, *self.links):
+                if other.upstream in link.upstream.fetches_for:
+                    other.codec.deadline = now  # there may be a certificate
         lost = self._let_go(link)
         if link.answered:
             link.path.failures = 0
@@ -337,4 +346,5 @@ class Delivery:
         self.deadline = min(self.deadline, at)
 
     def _rank_of(self, link: Link) -> int:
-        return self.upstreams.index(link.upstream)
+        one = link.upstream
+        return self.upstreams.index(one.fetches_for[0] if one.fetches_for else one)

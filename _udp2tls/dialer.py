@@ -18,6 +18,9 @@ The rules:
   answer a question of our own before it gets a client's.
 - Who stands in for another (DNSCrypt over TCP for that over UDP) is kept connected with the
   rest only while that one is *out*.
+- Where the user allows it, a server is asked itself for its certificate (see ``direct``): when all ways
+  to it through relays are out, and one lacks it. A relay that says nothing gets ``LAST_RESORT`` seconds
+  for that; one that refuses connections is no reason.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ REATTEMPT, MAX_ATTEMPTS, MAX_BESIDE_OTHERS = 1.0, 3, 2
 # One name look-up that finds nothing is given up after this, as a connection would be.
 LOOKUP_LIMIT = 3.5
 
+# How long relays may stay silent before their server is asked for its certificate directly: by then the query
+# for it went out three times over UDP, and over TCP.
+LAST_RESORT = 1.5
+
 # How long after the last query its connection counts as in use, and better ones are tried for.
 RECENT = 2.0
 
@@ -66,18 +73,21 @@ class Dialer:
         self.deadline = math.inf
         self.reason = "no connection was tried yet"
         self._everyone = everyone
+        self._fetchers = [fetcher for one in self.upstreams for fetcher in one.fetchers]
         # Open links on which nothing is heard. The same address may be two upstreams': UDP and TCP.
         self._silent: Counter[tuple[Upstream, Endpoint]] = Counter()
         self._random = random
 
     def plan(
-        self, links: Sequence[Link], now: float, *, need: bool, more: int = 0, elsewhere: Iterable[Upstream] = ()
-    ) -> tuple[list[Call], list[Upstream]]:
+        self, links: Sequence[Link], now: float, *, need: bool, more: int = 0, elsewhere: Iterable[Upstream] = (),
+        waiting: bool = False,
+    ) -> tuple[list[Call], list[Upstream]]:  # fmt: skip
         """Return (what to connect to now, whose name to look up now) and set ``deadline``.
 
         ``links`` are the open ones, most preferred first. ``need``: queries wait for another
         link. ``more``: so many wait for links of which each takes few. ``elsewhere``: upstreams
-        that queries wait for in particular. Call after every event and at ``deadline``.
+        that queries wait for in particular. ``waiting``: a query waits for any link. Call after
+        every event and at ``deadline``.
         """
         calls: list[Call] = []
         look_up: list[Upstream] = []
@@ -92,6 +102,8 @@ class Dialer:
             self._call_one(upstream, calls, look_up, now, trial=False)
         if links:
             self._plan_trials(links, calls, look_up, now)
+        for fetcher in self._fetchers:
+            self._plan_fetch(fetcher, links, calls, now, urgent=need or waiting)
         return calls, look_up
 
     def _plan_needed(self, links: Sequence[Link], calls: list[Call], look_up: list[Upstream], now: float) -> None:
@@ -185,6 +197,58 @@ class Dialer:
             self._look_again(min(began) + HANDOVER)
             return False
         return bool(began) or any(path.failures for path in upstream.paths.values())
+
+    def _plan_fetch(
+        self, fetcher: Upstream, links: Sequence[Link], calls: list[Call], now: float, *, urgent: bool
+    ) -> None:
+        """Ask a server itself for its certificate when no way through a relay is left."""
+        if fetcher.ready(now) or not (urgent or self._worth_a_trial(fetcher, links, now)):
+            return
+        if fetcher.stands_in_for is not None and not self.out(fetcher.stands_in_for, links, now):
+            return
+        ways = fetcher.fetches_for
+        if not all(self._is_lost(way, links, now) for way in ways):
+            return
+        since = [link.started for link in self.attempts if link.upstream in ways]
+        if since and now < min(since) + LAST_RESORT:
+            self._look_again(min(since) + LAST_RESORT)
+            return
+        if not since and not any(self._hung_up(way) for way in ways):
+            return
+        began = [link.started for link in self._attempts_of(fetcher)]
+        if not urgent:
+            if began:
+                return
+            if fetcher.trials.retry_at > now:
+                self._look_again(fetcher.trials.retry_at)
+                return
+            self._trial_failed(fetcher, now)
+        if address := self._next_address(fetcher, began, now):
+            calls.append((fetcher, address, False))
+
+    def _worth_a_trial(self, fetcher: Upstream, links: Sequence[Link], now: float) -> bool:
+        """True while queries flow elsewhere that the server would have a part of."""
+        in_use = next((link.upstream for link in links if link.trusted), None)
+        if in_use is None or max(link.busy_at for link in links) + RECENT < now:
+            return False
+        order = self.upstreams.index
+        return self._everyone or order(fetcher.fetches_for[0]) <= order(in_use)
+
+    def _is_lost(self, way: Upstream, links: Sequence[Link], now: float) -> bool:
+        """True when a way through a relay brings no certificate, or nothing at all."""
+        if not way.addresses:
+            return way.lookup.failures > 0
+        if not way.ready(now) and any(link.upstream is way for link in links):
+            return True  # the certificate that it opened with is over
+        return self.out(way, links, now)
+
+    @staticmethod
+    def _hung_up(way: Upstream) -> bool:
+        """True when a relay took a connection and brought nothing: it is there.
+
+        Where connections are refused a certificate is of no use, and the network may be down.
+        """
+        return not way.datagrams and any(path.trip and path.failures for path in way.paths.values())
 
     def _attempts_of(self, upstream: Upstream) -> list[Link]:
         return [link for link in self.attempts if link.upstream is upstream]

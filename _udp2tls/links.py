@@ -179,6 +179,9 @@ class Links:
     def _move_on(self, link: Link) -> None:
         """After whatever happened on a link: open it when it is ready, send what waits, write what is to be written."""
         codec, stream = link.codec, self._streams[link]
+        if codec.closing and link.upstream.fetches_for:
+            self._end(link, "it has brought the certificate", failed=False)
+            return
         if not link.opened:
             if codec.room:
                 self._opened(link)
@@ -288,7 +291,7 @@ class Links:
             # A server that hangs up on everyone is one complaint, not one a second.
             if not failed or link.answered or self._loop.news(link.address, reason):
                 log.connection_ended(link, reason, self._loop.now, waiting, by_peer=by_peer)
-        else:
+        elif failed or not link.upstream.fetches_for:
             self._loop.counts["failed_connections"] += 1
             link.upstream.counts["failed_connections"] += 1
             if self._loop.news(link.address, reason):

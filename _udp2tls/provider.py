@@ -166,6 +166,13 @@ class Provider:
         self.pace, self.habit = Pace(), Habit()
         self._size, self._shrink_at = 0, math.inf
 
+    def stranger(self) -> Provider:
+        """Return one of the same server that knows nothing of it yet, and shares nothing with this one."""
+        return Provider(
+            self.name, self.key, self.random, self._wall,
+            ephemeral=True, xsalsa20=self.xsalsa20, check_time=self.check_time,
+        )  # fmt: skip
+
     def ready(self, now: float) -> bool:
         """True when ``keys`` may be used."""
         return self.keys is not None and now < self.keys.expires

@@ -3,7 +3,8 @@
 Owns what both ways share, the provider. The way over TCP is an upstream of its own, next in
 order, or after all relays were tried over UDP: so it also stands in where UDP is blocked.
 Whoever is asked through a relay is never connected to in any other way: the relay's address
-is the only one there is, or those that its name has.
+is the only one there is, or those that its name has. Where the user allows it there is ``direct``
+besides, for certificates alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import cast
 
-from _udp2tls import box, relay, tls
+from _udp2tls import box, direct, relay, tls
 from _udp2tls.config import ConfigError, Endpoint, UpstreamSpec
 from _udp2tls.dnscrypt import Udp
 from _udp2tls.dnscrypt_tcp import Tcp
@@ -42,6 +43,11 @@ class Resolver(Upstream):
 
     def start_over(self, now: float) -> None:
         self.provider.forget(now)
+
+    def forgive(self) -> None:
+        super().forgive()
+        for one in self.fetchers:
+            one.forgive()
 
     def ready(self, now: float) -> bool:
         return self.provider.ready(now)
@@ -136,7 +142,18 @@ def by_relay(upstreams: Sequence[Upstream]) -> list[Upstream]:
     found: list[Upstream] = []
     for _, group in groupby(upstreams, _server_of):
         found += sorted(group, key=lambda one: one.datagrams == one.spec.prefer_tcp)
+    _allow_direct(found)
     return found
+
+
+def _allow_direct(upstreams: Sequence[Upstream]) -> None:
+    """Have servers asked for their certificates themselves, where that is allowed."""
+    servers: dict[tuple[str, int, str, bytes], list[Resolver]] = {}
+    for one in upstreams:
+        if isinstance(one, Resolver) and one.spec.relay and one.spec.direct_certificate:
+            servers.setdefault((one.spec.host, one.spec.port, one.spec.name, one.spec.key), []).append(one)
+    for ways in servers.values():
+        ways[0].fetchers = direct.both(ways, list(dict.fromkeys(way.provider for way in ways)))
 
 
 def _server_of(one: Upstream) -> UpstreamSpec:

@@ -1,9 +1,10 @@
 """Through which relays a DNSCrypt server is asked: ``[anonymized_dns]`` becomes upstreams.
 
 Owns what ``via`` may say, which relays of the lists ``*`` stands for, and their order. A server
-with a route is asked through relays or not at all: each way made here has one, and where
-none remains that is a mistake, or a server less. One relay is one upstream, and the next one
-stands in for it, as one upstream stands in for another.
+with a route is asked through relays or not at all (but for its certificate, where the file says
+so: see ``direct``): each way made here has one, and where none remains that is a mistake, or a
+server less. One relay is one upstream, and the next one stands in for it, as one upstream stands
+in for another.
 
 A relay at the server's own address would see who asks and what: it is left out. In the same
 network, or run by the same operator, it may: ``*`` leaves it out, by name it is a warning. Who
@@ -162,9 +163,10 @@ class Routes:
             self.warnings.append(
                 f"{offer.name}: relays pass on certificates of {STANDARD}NAME alone, and its are of {spec.name}"
             )
+        direct = self._catalog.wanted.direct_certificates is not None
         ways: dict[Endpoint, tuple[Relay, UpstreamSpec]] = {}
         for relay in relays:  # * may stand for one that is named too
-            ways.setdefault(relay.address, (relay, replace(spec, relay=relay.address)))
+            ways.setdefault(relay.address, (relay, replace(spec, relay=relay.address, direct_certificate=direct)))
         return list(ways.values())
 
     def _none(self, offer: Offer, route: Route, dropped: list[tuple[Relay, str]]) -> ConfigError:

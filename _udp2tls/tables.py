@@ -70,6 +70,8 @@ class Wanted:
     sources: tuple[Source, ...] = ()
     routes: Mapping[str, Route] = field(default_factory=dict)  # by the name in lower case
     notes: tuple[str, ...] = ()
+    # Where it is said that a server with a route may be asked for its certificate directly; None: it may not.
+    direct_certificates: Place | None = None
 
 
 class _Reader:
@@ -154,7 +156,7 @@ def read(document: Document) -> Wanted:
         frozenset(one.text.casefold() for one in disabled),
         tuple(key for key, default in _DEFAULTS.items() if reader.flag(key, default)),
         families, reader.flag("dnscrypt_servers", True),
-        _statics(reader), _sources(reader), _routes(reader), tuple(reader.notes),
+        _statics(reader), _sources(reader), _routes(reader), tuple(reader.notes), _direct(reader),
     )  # fmt: skip
 
 
@@ -207,16 +209,18 @@ def _source(reader: _Reader, name: str) -> Source:
         raise place.error(said, remedy) from None
 
 
+def _direct(reader: _Reader) -> Place | None:
+    at = "anonymized_dns", "direct_cert_fallback"
+    if not reader.value(at[:1], dict, "a table", {}) or not reader.flag(at[1], False, at[0]):
+        return None
+    return reader.document.place(*at)
+
+
 def _routes(reader: _Reader) -> dict[str, Route]:
     top = "anonymized_dns"
     reader.table(top, known=_ANONYMIZED)
     if not reader.value((top,), dict, "a table", {}):
         return {}
-    if reader.flag("direct_cert_fallback", False, top):
-        raise reader.document.error(
-            "certificates are asked for through the relay alone: asked directly, the server sees who you are",
-            top, "direct_cert_fallback", remedy="leave it out, or say false",
-        )  # fmt: skip
     count = len(reader.value((top, "routes"), list, "a list of { server_name = ..., via = [...] }", []))
     if count > MOST_ROUTES:
         raise reader.document.error(f"{count} routes, and {MOST_ROUTES} are the most", top, "routes")

@@ -32,6 +32,9 @@ class Upstream:
     datagrams = False  # its connections are UDP sockets
     timed = False  # its codecs have deadlines, and more to say than answers
     greeting = "TLS handshake"  # what an attempt waits for
+    # Those that ask the server itself for its certificate; and whose ways through relays such a one is for.
+    fetchers: tuple[Upstream, ...] = ()
+    fetches_for: tuple[Upstream, ...] = ()
 
     def __init__(self, spec: UpstreamSpec, session: tls.Session) -> None:
         self.spec = spec

@@ -185,6 +185,21 @@ def test_a_server_whose_only_relay_is_at_its_address_is_a_mistake_for_whoever_na
     assert "at the server's own address" in mistake(tmp_path, "server_names = ['b', 'a']", lists, routes)[0]
 
 
+def test_certificates_may_be_asked_for_directly_where_there_is_a_route_and_that_is_a_warning(
+    tmp_path: Path, lists: str
+) -> None:
+    route = "[anonymized_dns]\nroutes = [{ server_name = 'b', via = ['anon-r'] }]"
+    for said, allowed in (("", False), ("direct_cert_fallback = false", False), ("direct_cert_fallback = true", True)):
+        found = chosen(tmp_path, "server_names = ['b', 'logs', 'dot']", lists, route, said)
+        assert [one.direct_certificate for one in found.upstreams] == [allowed, False, False]
+        assert ways(found) == ["10.0.0.2 198.51.100.1", "10.0.0.3 direct", "10.0.0.7 direct"]
+        assert [one.endswith("is asked for it directly and sees your address") for one in found.warnings] == [
+            True
+        ] * allowed
+    found = chosen(tmp_path, "server_names = ['logs']", lists, route, "direct_cert_fallback = true")
+    assert found.warnings == (), "it concerns nobody"
+
+
 def test_a_route_that_nobody_needs_is_a_note_and_an_upstream_beside_a_route_for_all_a_warning(
     tmp_path: Path, lists: str
 ) -> None:

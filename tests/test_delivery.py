@@ -457,3 +457,30 @@ def test_on_the_bench_opening_without_a_word_from_the_server_is_no_proof() -> No
     house.delivery.trial_passed(attempt, house.now)
     assert (attempt.takes, first.benched, other.goodbye) == (True, False, True)
     assert second.benched is False
+
+
+class Certified(PlainUpstream):
+    """One whose connections need a certificate, which may be over."""
+
+    timed = True
+    good = True
+
+    def ready(self, now: float) -> bool:
+        return self.good
+
+
+def test_while_a_certificate_that_is_over_is_not_replaced_another_upstream_is_connected_to() -> None:
+    house = House("tls://192.0.2.1", "tls://192.0.2.2")
+    first = Certified(house.upstreams[0].spec)
+    house.upstreams[0] = first
+    house.delivery = Delivery(house.upstreams, house.pending, random.Random(1))
+    house.ask()
+    (link,) = house.plan()
+    house.open(link)
+    house.write(link)
+    house.ask()
+    assert house.plan() == []
+    first.good = False
+    assert [one.upstream for one in house.plan()] == [first]
+    house.now += HANDOVER
+    assert [one.upstream for one in house.plan()] == [house.upstreams[1]]

@@ -214,3 +214,19 @@ def test_habits_are_proved_broken_and_forgotten() -> None:
     assert habit.one_shot
     habit.refresh(1800.0)
     assert not habit.one_shot
+
+
+def test_a_stranger_shares_nothing_but_whose_certificates_are_good() -> None:
+    server = Server()
+    provider = session(server, xsalsa20=False)
+    take(provider, server)
+    other = provider.stranger()
+    assert not other.ready(1.0)
+    take(other, server)
+    assert other.ready(1.0)
+    assert other.keys is not None
+    assert provider.keys is not None
+    assert other.keys.certificate == provider.keys.certificate
+    assert other.keys.boxes is not provider.keys.boxes
+    assert (other.pace, other.habit) != (provider.pace, provider.habit)
+    assert (other.xsalsa20, other.check_time) == (provider.xsalsa20, provider.check_time)

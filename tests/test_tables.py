@@ -39,6 +39,7 @@ def test_nothing_said_means_what_dnscrypt_proxy_means() -> None:
     assert wanted.dnscrypt
     assert not wanted.static
     assert not wanted.routes
+    assert wanted.direct_certificates is None
 
 
 def test_everything_said() -> None:
@@ -88,6 +89,14 @@ def test_routes_may_be_tables_of_their_own() -> None:
     wanted = read("[[anonymized_dns.routes]]\nserver_name = 'a'\nvia = ['r']\n[[anonymized_dns.routes]]\n"
                   "server_name = 'b'\nvia = ['r']\n")  # fmt: skip
     assert sorted(wanted.routes) == ["a", "b"]
+
+
+def test_certificates_are_not_asked_for_directly_unless_the_file_says_so() -> None:
+    for text in ("", "[anonymized_dns]", "[anonymized_dns]\ndirect_cert_fallback = false"):
+        assert read(text).direct_certificates is None
+    place = read("[anonymized_dns]\ndirect_cert_fallback = true").direct_certificates
+    assert place is not None
+    assert place.where == "folder/file.toml:2"
 
 
 def test_one_url_may_be_called_url() -> None:
@@ -144,8 +153,7 @@ def test_what_says_nothing_here_is_a_note(text: str, note: str) -> None:
          "did you mean via?"),
         ("[anonymized_dns]\nroutes = [{ server_name = 'a', via = ['b'] },\n{ server_name = 'A', via = ['c'] }]", 3,
          "a second route", "A", "name all its relays in one"),
-        ("[anonymized_dns]\ndirect_cert_fallback = true", 2, "through the relay alone", "direct_cert_fallback",
-         "leave it out, or say false"),
+        ("[anonymized_dns]\ndirect_cert_fallback = 'true'", 2, "must be true or false", "direct_cert_fallback", ""),
     ],
 )  # fmt: skip
 def test_a_mistake_is_shown_where_it_stands(text: str, line: int, what: str, under: str, remedy: str) -> None:

@@ -61,6 +61,7 @@ class Relay(Background):
         self.garbage = False  # random bytes, of a legal size, in place of what the server said
         self.delay = 0.0  # before each answer
         self.tcp_only = self.udp_only = False  # says nothing on the other
+        self.certificates = "passes"  # or "drops", or "refuses": over TCP it closes then
         self.asked, self.passed = Capture(), Capture()
         self.targets: list[Address] = []
         self._outgoing = outgoing
@@ -98,6 +99,7 @@ class Relay(Background):
         self.silent = self.garbage = self.tcp_only = self.udp_only = False
         self.loss = self.delay = 0.0
         self.drop_above = 0
+        self.certificates = "passes"
 
     def forget(self) -> None:
         """Forget the certificates it remembers."""
@@ -130,6 +132,9 @@ class Relay(Background):
         except Refused as why:
             self.asked.add(transport, client, data, str(why))
             return b""
+        if self.certificates != "passes" and asking.question_of(inner).startswith(_STANDARD):
+            self.asked.add(transport, client, data, "certificate")
+            return await self._wait() if self.certificates == "drops" else b""
         self.asked.add(transport, client, data)
         self.targets.append(target)
         if self.drop_above and len(inner) > self.drop_above:

@@ -187,6 +187,23 @@ def test_its_faults(way: relay.Relay) -> None:
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_it_may_pass_on_everything_but_certificates(way: relay.Relay, transport: str) -> None:
+    with scripted_dnscrypt.DnsCrypt() as server:
+        client = client_via(way, server)
+        client.fetch()
+        asked = certificate.query(server.provider, b"id", size=480)
+        before = len(server.asked)
+        for how, fate in (("drops", "silence"), ("refuses", "silence" if transport == "udp" else "end")):
+            way.certificates = how
+            assert client.fate(transport, asked, 0.2) == fate
+            assert way.asked.notes[-1] == "certificate"
+        assert len(server.asked) == before
+        assert asking.is_right(MESSAGE, client.ask(transport, MESSAGE))
+        way.heal()
+        assert client.fetch(transport).serial == 1
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_it_may_die_and_come_back(way: relay.Relay, transport: str) -> None:
     with scripted_dnscrypt.DnsCrypt() as server:
         client = client_via(way, server)

@@ -28,12 +28,12 @@ def relays() -> Iterator[tuple[relay.Relay, relay.Relay]]:
         yield one, two
 
 
-def file(folder: Path, server: str, relays: tuple[relay.Relay, ...], *via: str) -> str:
+def file(folder: Path, server: str, relays: tuple[relay.Relay, ...], *via: str, more: str = "") -> str:
     """Write two signed lists and a TOML file that routes a server through relays; return its name."""
     named = {f"anon-{number}": one.stamp for number, one in enumerate(relays, 1)}
     tables = [signed.write(folder, "servers", {"the-server": server})]
     tables += [signed.write(folder, "relays", named)] if relays else []
-    route = f"[anonymized_dns]\nroutes = [{{ server_name = 'the-server', via = {list(via)} }}]"
+    route = f"[anonymized_dns]\nroutes = [{{ server_name = 'the-server', via = {list(via)} }}]\n{more}"
     names = "server_names = ['the-server']\nrequire_nolog = false\n"
     (folder / "udp2tls.toml").write_text("\n".join((names, *tables, route)))
     return str(folder / "udp2tls.toml")
@@ -106,6 +106,43 @@ def test_without_any_relay_nothing_is_asked(
         relays[1].revive()
         assert asyncio.run(asking.Asker.ask(bridge.port, 20, 3)).right > 0
         server.asked.assert_only_from(FROM_SECOND)
+
+
+@pytest.mark.parametrize("how", ["drops", "refuses"])
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_where_relays_bring_no_certificate_the_server_is_asked_for_it_alone_if_that_is_allowed(
+    how: str, transport: str, tmp_path: Path, relays: tuple[relay.Relay, relay.Relay], start: Start
+) -> None:
+    for one in relays:
+        one.certificates = how
+        one.tcp_only = transport == "tcp"
+    with scripted_dnscrypt.DnsCrypt(2, host=SERVER) as server:
+        name = file(tmp_path, server.stamp, relays, "anon-1", "anon-2", more="direct_cert_fallback = true")
+        bridge = start(name)
+        assert_right(bridge, "n1.test.example")
+        tally = asyncio.run(asking.Asker.ask(bridge.port, 20, 2))
+        assert tally.right == tally.sent, f"{tally}\n{bridge.log}"
+        seen = server.asked.packets
+        directly = [packet for packet in seen if packet.source not in (FROM_FIRST, FROM_SECOND)]
+        assert {packet.note for packet in directly} == {"certificate"}
+        assert len(directly) == 1, f"there was a certificate then\n{bridge.log}"
+        assert {packet.note for packet in seen if packet not in directly} == {"sealed"}
+        assert bridge.log.count("sees your address") == 1
+        assert "the server was asked itself" in bridge.log
+
+
+@pytest.mark.parametrize("said", ["", "direct_cert_fallback = false"])
+def test_where_relays_bring_no_certificate_the_server_is_not_asked_if_that_is_not_allowed(
+    said: str, tmp_path: Path, relays: tuple[relay.Relay, relay.Relay], start: Start
+) -> None:
+    for one in relays:
+        one.certificates = "drops"
+    with scripted_dnscrypt.DnsCrypt(2, host=SERVER) as server:
+        bridge = start(file(tmp_path, server.stamp, relays, "anon-1", "anon-2", more=said), "--timeout", "4")
+        message = asking.make_query("n1.test.example")
+        assert asking.rcode_of(asking.ask_udp(bridge.port, message)) == asking.SERVFAIL
+        assert len(server.asked) == 0
+        assert "sees your address" not in bridge.log
 
 
 def test_a_real_server_through_relays_by_name(
