@@ -149,7 +149,7 @@ def test_take_what_another_may_know(meter: Meter, case: _Case, batch: int) -> No
     links = [case.open_link(upstream) for upstream in case.upstreams[:2]]
     queries = case.written(links[0], batch)
     for query in queries:
-        query.refusals = [(case.upstreams[0], b"")]
+        query.refusals = [(case.upstreams[0], query.error(2, 0, ""))]
     opinions = case.delivery.opinions
 
     def prepare() -> None:
