@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ SETTLED = 5.0
 
 # File times are not as fine as clocks everywhere. Seconds.
 GRAIN = 1.0
+
+# Seconds that a thread which computes may keep the interpreter from the loop: Python's own 5 ms would
+# come several times to each query while a mirror floods us.
+SHARE = 0.0005
 
 
 @dataclass
@@ -118,6 +123,7 @@ class Refresh:
             self._do(partial(self._ended, source, course, reason))
 
         course.busy = True
+        sys.setswitchinterval(SHARE)
         try:
             threading.Thread(target=run, name=f"source {source.name}", daemon=True).start()
         except RuntimeError as error:  # no room for a thread

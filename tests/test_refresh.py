@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -238,6 +239,18 @@ def test_there_is_one_thread_for_a_source_and_the_loop_goes_on(tmp_path: Path) -
     assert len(world.threads) == 1
     world.held.set()
     world.settle()
+
+
+def test_a_thread_that_computes_does_not_keep_the_loop_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", shares.append)
+    world = World(source(tmp_path))
+    world.serve(OLD)
+    assert shares == []
+    world.look()
+    world.settle()
+    assert shares
+    assert max(shares) < 0.001
 
 
 def test_sources_do_not_wait_for_each_other(tmp_path: Path) -> None:

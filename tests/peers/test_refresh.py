@@ -153,7 +153,7 @@ def test_a_bad_mirror_costs_its_time_and_no_query(
                 time.sleep(0.002)
             waits.sort()
             print(f"{len(waits)} queries, median {waits[len(waits) // 2] * 1e3:.2f} ms, worst {waits[-1] * 1e3:.1f} ms")
-            assert len(waits) > 20
+            assert len(waits) >= 10  # a flood is over when it has sent too much
             # Two cores, and others on them: a stall would be the whole time of the download.
             assert waits[len(waits) * 9 // 10] < 0.1
             assert waits[-1] < LIMIT / 2
