@@ -116,6 +116,7 @@ def test_dnsdist_speaks_dnscrypt_and_gives_no_certificate_over_tcp(
         assert part in said
 
 
+@pytest.mark.slow
 def test_through_a_relay_the_server_never_sees_us(tmp_path: Path, dnscrypt_relay: relay.Relay) -> None:
     with scripted_dnscrypt.DnsCrypt(2, host="127.0.1.3") as server:
         stamp = f"{dnscrypt_relay.stamp}/{server.stamp.removeprefix('sdns://')}"
@@ -137,6 +138,7 @@ def test_through_a_relay_the_server_never_sees_us(tmp_path: Path, dnscrypt_relay
         assert dnsdist.clients() == {"127.0.0.2"}
 
 
+@pytest.mark.slow
 def test_a_stamp_with_the_wrong_key_or_name_is_found_out(tmp_path: Path) -> None:
     with dnscrypt.DnsCrypt(tmp_path) as server:
         status, said = examine(sdns.dnscrypt(server.address, bytes(range(32)), server.provider))
@@ -149,6 +151,7 @@ def test_a_stamp_with_the_wrong_key_or_name_is_found_out(tmp_path: Path) -> None
         assert "A server may also say nothing to a provider's name that is not its own" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("manners", "connections"),
     [("one-shot", "one query a connection, then the server closes"), ("serial", "8 answered in order"),
