@@ -20,6 +20,7 @@ The rooms, from the wire upwards:
     pending    the queries that wait for an answer, and who waits for them
     upstream   one upstream: its addresses, what was learned about it; makes codecs
     path       what is known about one address of an upstream
+    pace       whether a server works on one query at a time, by how it answers when nothing is wrong
     link       one connection to an upstream, without its socket
     dialer     which connections to open, and when
     hedge      which queries on a silent connection are asked once more on another

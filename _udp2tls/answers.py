@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from _udp2tls import edns, wire
+from _udp2tls import edns, log, wire
 from _udp2tls.delivery import Delivery
 from _udp2tls.link import DOUBTED, HEAD_LIMIT, Link
 from _udp2tls.loop import Loop
+from _udp2tls.pace import GAP, NEAR
+from _udp2tls.path import MANY
 from _udp2tls.pending import Pending, Query
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Answers:
         self._loop.counts["answers"] += answered
         if strays:
             answered += self._note_strays(link)
+        elif answered == 1 and link.inflight >= MANY:
+            self._note_pace(link, query)
         return answered
 
     def take_short(self, link: Link, short: list[tuple[bytes, bytes]]) -> None:
@@ -96,7 +100,24 @@ class Answers:
             self._delivery.unsorted = True
         elif query.other is link and now > link.quiet_since + 2 * HEAD_LIMIT:
             # It was slow on another connection too, and here everyone else waited behind it.
-            link.path.note_stall(True, now)
+            self._one_at_a_time(link)
+
+    def _one_at_a_time(self, link: Link) -> None:
+        if not link.path.width or link.path.scattering:
+            log.one_at_a_time(link)
+        link.path.note_stall(True, self._loop.now)
+
+    def _note_pace(self, link: Link, query: Query) -> None:
+        """An answer came alone while many wait: is there one worker, that deals with one query after the other?"""
+        path, now = link.path, self._loop.now
+        if path.trip > NEAR or link.limited or link.upstream.datagrams:
+            return
+        quiet = now - link.heard
+        oldest = self._pending.first() if quiet >= GAP else None
+        if link.pace.note(query, oldest, quiet, now):
+            self._one_at_a_time(link)
+            link.settle()
+            self._loop.look_soon()
 
     def _try_elsewhere(self, query: Query, answer: bytes) -> bool:
         tried = self._delivery.refused(query, answer, self._receiving, self._loop.now)

@@ -18,6 +18,7 @@ import math
 from typing import TYPE_CHECKING
 
 from _udp2tls.codec import Codec
+from _udp2tls.pace import Pace
 from _udp2tls.path import MANY, Path
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Link:
 
     __slots__ = (
         "address", "answered", "codec", "connected", "doubt", "drift", "goodbye", "heard", "idle_before", "inflight",
-        "limited", "local", "opened", "outdone", "parting", "path", "probe", "resumed", "sample", "sampled_at", "sent",
-        "slack", "spare", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "wants_sample",
+        "limited", "local", "opened", "outdone", "pace", "parting", "path", "probe", "resumed", "sample", "sampled_at",
+        "sent", "slack", "spare", "started", "stirred", "takes", "trial", "upstream", "waiting_since", "wants_sample",
         "watched",
     )  # fmt: skip
 
@@ -86,6 +87,7 @@ class Link:
         self.doubt = CALM
         self.stirred = False  # since it was doubted something has come, if only what nobody waits for any more
         self.slack = 1.0  # by how much more patient it has become since its last answer to a client
+        self.pace = Pace()
         self.sample: Query | None = None  # whose round trip is being measured
         self.sampled_at = 0.0
         self.wants_sample = True

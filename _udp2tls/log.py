@@ -160,6 +160,11 @@ def doubted(link: Link, now: float) -> None:
     )  # fmt: skip
 
 
+def one_at_a_time(link: Link) -> None:
+    _log.info("%s at %s works on one query at a time; from now on several connections share them",
+              link.upstream, link.address)  # fmt: skip
+
+
 def returned(link: Link) -> None:
     _log.info("%s answers again; queries go there", link.upstream)
 

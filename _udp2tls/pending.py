@@ -226,6 +226,10 @@ class Pending:
         """Return the queries that were written to ``link``, oldest first."""
         return [query for query in self._by_message.values() if query.link is link or query.other is link]
 
+    def first(self) -> Query | None:
+        """Return the query that has waited longest."""
+        return next(iter(self._by_message.values()), None)
+
     def holds(self, query: Query) -> bool:
         """True while ``query`` waits."""
         return self._by_id.get(query.id) is query
