@@ -12,7 +12,7 @@ from _udp2tls import edns, log, wire
 from _udp2tls.delivery import Delivery
 from _udp2tls.link import DOUBTED, HEAD_LIMIT, Link
 from _udp2tls.loop import Loop
-from _udp2tls.pace import GAP, NEAR
+from _udp2tls.pace import LEAST_GAP, MOST, NEAR
 from _udp2tls.path import MANY
 from _udp2tls.pending import Pending, Query
 
@@ -67,8 +67,8 @@ class Answers:
         self._loop.counts["answers"] += answered
         if strays:
             answered += self._note_strays(link)
-        elif answered == 1 and link.inflight >= MANY:
-            self._note_pace(link, query)
+        elif link.inflight >= MANY and link.path.trip <= NEAR and not link.limited:
+            self._note_pace(link, query, answered)
         return answered
 
     def take_short(self, link: Link, short: list[tuple[bytes, bytes]]) -> None:
@@ -107,14 +107,12 @@ class Answers:
             log.one_at_a_time(link)
         link.path.note_stall(True, self._loop.now)
 
-    def _note_pace(self, link: Link, query: Query) -> None:
-        """An answer came alone while many wait: is there one worker, that deals with one query after the other?"""
-        path, now = link.path, self._loop.now
-        if path.trip > NEAR or link.limited or link.upstream.datagrams:
-            return
-        quiet = now - link.heard
-        oldest = self._pending.first() if quiet >= GAP else None
-        if link.pace.note(query, oldest, quiet, now):
+    def _note_pace(self, link: Link, query: Query, answered: int) -> None:
+        """Answers came while many wait: is there one worker, that deals with one query after the other?"""
+        now, pending = self._loop.now, self._pending
+        if now < link.heard + LEAST_GAP or pending.count() > MOST or link.upstream.datagrams:
+            link.pace.interrupt()
+        elif link.pace.note(query, answered, pending.first(), now):
             self._one_at_a_time(link)
             link.settle()
             self._loop.look_soon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,7 @@ def learned(answers: Iterable[tuple[Query, Query | None]], gap: float) -> list[i
     places = []
     for place, (answered, oldest) in enumerate(answers):
         now += gap
-        if pace.note(answered, oldest, gap, now):
+        if pace.note(answered, 1, oldest, now):
             places.append(place)
     return places
 
@@ -40,6 +41,36 @@ def in_order(queries: list[Query]) -> list[tuple[Query, Query | None]]:
 def test_a_run_of_answers_in_order_and_apart_is_one_worker() -> None:
     assert learned(in_order(asked(RUN + 1)), 0.002) == [RUN]
     assert learned(in_order(asked(RUN)), 0.002) == []
+
+
+def test_two_answers_at_once_do_not_interrupt_a_run_and_do_not_lengthen_it() -> None:
+    first, _, second, *rest = asked(RUN + 4)
+    pace, now = Pace(), 100.0
+    assert not pace.note(first, 1, second, now)
+    assert not pace.note(second, 2, rest[0], now + 0.004)
+    proven = [pace.note(one, 1, oldest, now + 0.006 + 0.002 * n) for n, (one, oldest) in enumerate(pairwise(rest))]
+    assert proven == [False] * (RUN - 1) + [True]
+
+
+def test_an_answer_held_up_and_the_next_soon_after_are_two_steps() -> None:
+    queries = asked(RUN + 1)
+    pace, now = Pace(), 100.0
+    for place, (answered, oldest) in enumerate(in_order(queries)):
+        now += (0.0037, 0.0003)[place % 2]
+        assert pace.note(answered, 1, oldest, now) == (place == RUN)
+
+
+def test_answers_too_fast_for_a_run_end_it() -> None:
+    queries = asked(2 * RUN)
+    pace, now = Pace(), 100.0
+    proven = []
+    for place, (answered, oldest) in enumerate(in_order(queries)):
+        now += 0.002
+        if place == RUN - 2:
+            pace.interrupt()
+        else:
+            proven.append(pace.note(answered, 2 if place == RUN - 1 else 1, oldest, now))
+    assert proven[: RUN + 5] == [False] * (RUN + 5)
 
 
 def test_answers_that_come_at_once_are_not() -> None:

@@ -6,6 +6,8 @@ by asking it, and is ended by its own process id.
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import os
 import random
 import shutil
@@ -255,6 +257,34 @@ def dnsdist(certs: authority.Authority, folder: Path, port: int = 0) -> Program:
 SERVERS: dict[str, Callable[[authority.Authority, Path], Program]] = {
     "unbound": unbound, "named": named, "dnsdist": dnsdist,
 }  # fmt: skip
+
+
+def dnsmasq(folder: Path, backend: int) -> Program:
+    """dnsmasq before a plain DNS server on port ``backend``; on a TCP connection it works on one query at a time."""
+    port = free_port()
+    command = [
+        find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=",
+        f"--user={getpass.getuser()}", "--log-facility=-", f"--port={port}", "--listen-address=127.0.0.1",
+        "--bind-interfaces", "--cache-size=0", f"--server=127.0.0.1#{backend}",
+    ]  # fmt: skip
+
+    def ready(program: Program) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(asking.ask_tcp(program.port, asking.make_query(f"n1.{ZONE}"), timeout=2))
+        return False
+
+    return Program("dnsmasq", command, folder, port, ready)
+
+
+def stunnel_before(server: int, certs: authority.Authority, folder: Path) -> Program:
+    """stunnel as others use it: TLS for a plain DNS server on port ``server``."""
+    port = free_port()
+    file = folder / "server.conf"
+    file.write_text(
+        f"foreground = yes\npid =\nsyslog = no\n[dot]\naccept = 127.0.0.1:{port}\nconnect = 127.0.0.1:{server}\n"
+        f"cert = {certs.server_cert}\nkey = {certs.server_key}\n"
+    )
+    return Program("stunnel", [find("stunnel4"), str(file)], folder, port, _serves_tls(certs.ca_file))
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
