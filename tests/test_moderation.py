@@ -20,6 +20,7 @@ class Load:
         self.moderation = Moderation()
         self.now, self.queries, self.turns = 100.0, 0.0, 0.0
         self.rate, self.batch, self.closed = rate, batch, closed
+        self.bears_short = False  # a short pause makes those who are ``closed`` no slower
         self.paused = 0.0  # seconds during which pauses were made
 
     def run(self, seconds: float) -> None:
@@ -29,7 +30,8 @@ class Load:
             moderation.look(self.now, round(self.queries), round(self.turns))
             pause = moderation.pause
             step = rules.TRIAL if pause else rules.WINDOW
-            rate = self.rate * (0.3 if self.closed and pause else 1.0)
+            slower = pause > rules.SHORT or (pause and not self.bears_short)
+            rate = self.rate * (0.3 if self.closed and slower else 1.0)
             self.queries += rate * step
             self.turns += rate * step / (max(self.batch, rate * 1.3 * pause))
             self.now += step
@@ -56,10 +58,39 @@ def test_nor_those_of_which_each_has_the_loop_to_itself() -> None:
     assert load.paused == 0
 
 
-def test_nor_those_that_come_in_batches_anyway() -> None:
-    load = Load(80_000, batch=8)
+def test_nor_those_that_fill_their_batches_anyway() -> None:
+    load = Load(150_000, batch=rules.FULL)
     load.run(60)
     assert load.paused == 0
+
+
+def test_small_batches_are_made_larger() -> None:
+    load = Load(80_000, batch=4)
+    load.run(60)
+    assert load.paused > 0.95 * 60
+
+
+def test_a_crowd_that_waits_for_its_answers_gets_a_short_pause() -> None:
+    load = Load(80_000, batch=4, closed=True)
+    load.bears_short = True
+    load.run(60)
+    assert load.paused > 0.95 * 60
+    assert load.moderation.pause == rules.SHORT
+    load.bears_short = False
+    load.run(2 * rules.RECHECK)
+    load.paused = 0.0
+    load.run(60)
+    assert load.paused < 0.02 * 60
+
+
+def test_a_rush_that_has_only_begun_is_no_measure() -> None:
+    load = Load(1000)
+    load.run(1)
+    load.rate = 20_000
+    load.run(2 * rules.WINDOW)
+    assert not load.moderation.pause
+    load.run(rules.WINDOW)
+    assert load.moderation.pause
 
 
 def test_nor_beyond_a_few_trials_those_who_wait_for_their_answers() -> None:
@@ -88,12 +119,12 @@ def test_a_rate_that_falls_ends_it() -> None:
     assert not load.moderation.pause
 
 
-def test_so_do_batches_that_are_large_enough_without() -> None:
+def test_batches_that_are_full_make_the_pause_short() -> None:
     load = Load(12_000)
     load.run(1)
-    load.rate = 150_000
+    load.rate = 250_000
     load.run(0.1)
-    assert not load.moderation.pause
+    assert load.moderation.pause == rules.SHORT
 
 
 def test_and_so_does_the_first_gap() -> None:
