@@ -105,7 +105,7 @@ class Moderation:
             asked, turned = queries - self._queries, turns - self._turns
             self.look_at, self._since = now + WINDOW, now
             self._queries, self._turns = queries, turns
-            if seconds > 4 * WINDOW:
+            if seconds > 2 * WITHOUT:
                 self.stop()  # the loop slept for most of it
             else:
                 self._decide(now, asked / seconds, asked / max(1, turned))
